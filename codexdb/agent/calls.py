@@ -1,0 +1,86 @@
+"""One tool call from the model's request to its output: decided, put on record, run, put on record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from codexdb.agent.journal import Journal
+from codexdb.agent.tools import plan, shell
+from codexdb.domain import event
+from codexdb.domain.item import Item, function_call_output
+from codexdb.domain.json import JsonObject
+from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem
+from codexdb.domain.session import SessionSettings
+
+SHELL_NAMES = frozenset({"shell", "container.exec"})  # the second is what some models were trained to say
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What calls of a turn run with."""
+
+    settings: SessionSettings
+    environment: Mapping[str, str]  # the whole environment of a command
+
+
+async def run_call(context: CallContext, journal: Journal, call: str, item: Item) -> Item:
+    """Work off the call on record as `call`; returns its output item, which is appended by then.
+
+    Nothing happens before its intent is committed. Every failure of the call is an output that tells the model.
+    """
+    name, call_id = str(item["name"]), str(item["call_id"])
+    if name == plan.SPEC.name and context.settings.include_plan_tool:
+        return _update_plan(journal, call, call_id, str(item["arguments"]))
+    if name not in SHELL_NAMES:
+        return _refuse(journal, call, call_id, f"unsupported call: {name}")
+    command = shell.parse(str(item["arguments"]), cwd=context.settings.cwd)
+    if isinstance(command, shell.Refused):
+        return _refuse(journal, call, call_id, command.text)
+    decision = shell.decide(context.settings)
+    if isinstance(decision, shell.Refused):
+        return _refuse(journal, call, call_id, decision.text)
+    return await _run_shell(context, journal, call, call_id, command)
+
+
+def _refuse(journal: Journal, call: str, call_id: str, text: str) -> Item:
+    output = function_call_output(call_id, text)
+    journal.append(Entry(calls=[CallDecided(call, approved=False)], items=[NewItem(output)]))
+    return output
+
+
+def _update_plan(journal: Journal, call: str, call_id: str, arguments: str) -> Item:
+    """No side effect but the record itself: decided, started and ended in one commit."""
+    given = plan.parse(arguments)
+    if isinstance(given, str):
+        return _refuse(journal, call, call_id, given)
+    output = function_call_output(call_id, plan.DONE)
+    steps = [step.model_dump(mode="json") for step in given.plan]
+    changes: list[CallChange] = [
+        CallDecided(call, approved=True),
+        CallStarted(call),
+        CallEnded(call, "succeeded", None, plan.DONE),
+    ]
+    shown = event.plan_update(given.explanation, steps)
+    latest: JsonObject = {"explanation": given.explanation, "plan": steps}
+    journal.append(Entry(calls=changes, items=[NewItem(output)], events=[shown], plan=latest))
+    return output
+
+
+async def _run_shell(
+    context: CallContext, journal: Journal, call: str, call_id: str, command: shell.ShellCommand
+) -> Item:
+    intent: list[CallChange] = [CallDecided(call, approved=True), CallStarted(call)]
+    journal.append(Entry(calls=intent, events=[event.exec_command_begin(call_id, command.argv, command.cwd)]))
+    await journal.settle()
+
+    async def on_started(pid: int, pid_started_at: str) -> None:
+        journal.append(Entry(calls=[CallSpawned(call, pid, pid_started_at)]))
+
+    def on_output(stream: str, chunk: bytes) -> None:
+        journal.delta(0, event.exec_command_output_delta(call_id, stream, chunk))
+
+    result = await shell.run(command, environment=context.environment, on_started=on_started, on_output=on_output)
+    output = function_call_output(call_id, result.output_for_model)
+    ended = CallEnded(call, "succeeded" if result.succeeded else "failed", result.exit_code, result.stored_output)
+    shown = event.exec_command_end(call_id, result.stdout, result.stderr, result.exit_code, result.duration_ns)
+    journal.append(Entry(calls=[ended], items=[NewItem(output)], events=[shown]))
+    return output

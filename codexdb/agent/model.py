@@ -1,0 +1,90 @@
+"""The model as the turn loop sees it: a request, a stream of events, and errors with a kind."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from codexdb.domain.errors import ModelError
+from codexdb.domain.item import Item
+from codexdb.domain.json import JsonObject
+from codexdb.domain.record import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that the model may call."""
+
+    name: str
+    description: str
+    parameters: JsonObject  # JSON Schema of an object
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One request. The whole history is sent each time; endpoints keep nothing for us."""
+
+    session_id: str  # cache key, and the `session_id` header
+    model: str
+    instructions: str
+    items: Sequence[Item]  # oldest first; every call has its output
+    tools: Sequence[ToolSpec]
+    reasoning: JsonObject | None = None  # {"effort", "summary"}; None for models that do not reason
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the assistant's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """A piece of a reasoning summary, or of raw reasoning where `raw`."""
+
+    text: str
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDone:
+    """A complete item of the response: message, reasoning, function_call, or one that we do not know."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The response is complete. `reason` is "stop", "length" or "content_filter"; always the last event."""
+
+    reason: str = "stop"
+
+
+ModelEvent = TextDelta | ReasoningDelta | ItemDone | Usage | Finished
+
+
+class RequestFailed(ModelError):  # noqa: N818 - an outcome that the loop decides about
+    """One model request failed. `retryable` and `retry_after_ms` tell the loop whether and when to try again."""
+
+    def __init__(
+        self, message: str, *, again: bool, retry_after_ms: int | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.again = again
+        self.retry_after_ms = retry_after_ms
+        self.status = status
+
+
+class ModelClient(Protocol):
+    """An endpoint on one wire."""
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Send the request and yield what comes back, ending with `Finished`.
+
+        Closing the iterator early (also by cancellation) drops the connection.
+
+        Raises:
+            RequestFailed: status, transport, time-out or protocol failure.
+            CredentialsMissingError: the provider's key is not in the environment; nothing was sent.
+        """
+        ...

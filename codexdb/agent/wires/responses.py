@@ -1,0 +1,114 @@
+"""The Responses wire: `POST {base_url}/responses`. Items travel as they are."""
+
+from codexdb.agent import failure
+from codexdb.agent.model import Finished, ItemDone, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, ToolSpec
+from codexdb.agent.wires import shape
+from codexdb.domain.ids import new_id
+from codexdb.domain.item import Item
+from codexdb.domain.json import JsonObject
+
+
+def request_body(request: ModelRequest) -> JsonObject:
+    """The whole history with every request: nothing is stored at the endpoint."""
+    body: JsonObject = {
+        "model": request.model,
+        "instructions": request.instructions,
+        "input": [_without_nulls(item) for item in request.items if _readable_without_store(item)],
+        "store": False,
+        "stream": True,
+        "prompt_cache_key": request.session_id,
+    }
+    if request.tools:
+        body |= {"tools": [_tool(tool) for tool in request.tools], "tool_choice": "auto", "parallel_tool_calls": True}
+    if request.reasoning is not None:
+        body |= {"reasoning": request.reasoning, "include": ["reasoning.encrypted_content"]}
+    return body
+
+
+def _readable_without_store(item: Item) -> bool:
+    """Reasoning that is not sealed into the item itself would be looked up at the endpoint, which kept nothing."""
+    return item.get("type") != "reasoning" or bool(item.get("encrypted_content"))
+
+
+def _without_nulls(item: Item) -> Item:
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def _tool(tool: ToolSpec) -> JsonObject:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "strict": False,
+        "parameters": tool.parameters,
+    }
+
+
+class ResponsesDecoder:
+    """Reads one response of this wire (see `shape.Decoder`)."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.done = False
+        self._items = 0
+        self._closing: list[ModelEvent] = []
+
+    def feed(self, event: str, data: str) -> list[ModelEvent]:
+        """See `shape.Decoder`."""
+        body = {} if self.done else shape.parse(data)
+        match shape.string(body.get("type")) or (event if body else ""):
+            case "response.output_text.delta":
+                return _delta(TextDelta(shape.string(body.get("delta"))))
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" as kind:
+                raw = kind == "response.reasoning_text.delta"
+                return _delta(ReasoningDelta(shape.string(body.get("delta")), raw=raw))
+            case "response.output_item.done":
+                return self._item(body.get("item"))
+            case "response.completed" | "response.incomplete":
+                return self._close(shape.obj(body.get("response")))
+            case "response.failed":
+                raise _reported(shape.obj(shape.obj(body.get("response")).get("error")))
+            case "error":
+                raise _reported(shape.obj(body.get("error")) or body)
+            case _:
+                return []
+
+    def end(self) -> list[ModelEvent]:
+        """See `shape.Decoder`."""
+        if not self.complete:
+            raise failure.closed_early()
+        return self._closing
+
+    def _item(self, value: object) -> list[ModelEvent]:
+        item = dict(shape.obj(value))
+        if not item:
+            return []
+        self._items += 1
+        if item.get("type") == "function_call":
+            item["arguments"] = shape.arguments(item.get("arguments")) or "{}"
+            item["call_id"] = shape.string(item.get("call_id")) or f"call_{new_id()}"
+        return [ItemDone(item)]
+
+    def _close(self, response: JsonObject) -> list[ModelEvent]:
+        self.complete = self.done = True
+        output = [] if self._items else shape.array(response.get("output"))  # some endpoints tell their items only here
+        items = [event for value in output for event in self._item(value)]
+        counts = shape.usage(shape.obj(response.get("usage")), "input", "output")
+        self._closing = [counts] if counts else []
+        self._closing.append(Finished(_reason(response)))
+        return items
+
+
+def _delta(event: TextDelta | ReasoningDelta) -> list[ModelEvent]:
+    return [event] if event.text else []
+
+
+def _reason(response: JsonObject) -> str:
+    reason = shape.obj(response.get("incomplete_details")).get("reason")
+    if reason == "content_filter":
+        return "content_filter"
+    return "length" if reason == "max_output_tokens" or response.get("status") == "incomplete" else "stop"
+
+
+def _reported(error: JsonObject) -> failure.RequestFailed:
+    return failure.reported(shape.string(error.get("message")) or "response.failed event received", error.get("code"))

@@ -1,0 +1,51 @@
+"""`codexdb serve`: everything that follows the handshake."""
+
+import logging
+import sys
+import tomllib
+from typing import cast
+
+import anyio
+
+from codexdb import app
+from codexdb.cli.serve_options import ServeOptions
+from codexdb.config.database import database_path
+from codexdb.domain.json import JsonObject
+from codexdb.protocol.context import OnCancel
+from codexdb.protocol.handshake import Opening
+
+
+def serve(options: ServeOptions, opening: Opening) -> int:
+    """Serve until the client is gone; returns the exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="codexdb: %(levelname)s: %(message)s")
+    return anyio.run(app.serve, application_options(options), opening)
+
+
+def application_options(options: ServeOptions) -> app.Options:
+    """The command line as the composition root takes it."""
+    return app.Options(
+        database=database_path(options.values.get("db")),
+        overrides=_overrides(options),
+        on_cancel=OnCancel(options.values.get("on_cancel", OnCancel.AUTO)),
+        finish_on_eof=options.values.get("on_eof") == "finish",
+    )
+
+
+def _overrides(options: ServeOptions) -> JsonObject:
+    """Codex's options as overrides of config.toml."""
+    found: JsonObject = {}
+    for text in options.config:
+        key, _, value = text.partition("=")
+        found[key.strip()] = _toml(value.strip())
+    for key in ("model", "profile", "sandbox_mode", "approval_policy"):
+        if key in options.values:
+            found[key] = options.values[key]
+    return found
+
+
+def _toml(text: str) -> object:
+    """A TOML value where it is one, else the text itself, so that `-c model=o3` needs no quotes."""
+    try:
+        return cast("JsonObject", tomllib.loads(f"value = {text}"))["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,202 @@
+"""The keys of config.toml that a server needs, and the types that they must have. Everything else is left alone."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from codexdb.config.files import ConfigFile, is_secret, with_overrides
+from codexdb.config.provider import WireApi
+from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.json import JsonObject, decode_object
+from codexdb.domain.session import ApprovalPolicy, SandboxMode
+from codexdb.domain.validation import Path, dotted, explain, first_problem
+
+
+class Inherit(StrEnum):
+    """Which variables of the server a command gets."""
+
+    ALL = "all"
+    CORE = "core"
+    NONE = "none"
+
+
+class Effort(StrEnum):
+    """How much a model thinks. Newer files hold values that the original did not know."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+
+
+class Summary(StrEnum):
+    """How a model tells what it thought."""
+
+    AUTO = "auto"
+    CONCISE = "concise"
+    DETAILED = "detailed"
+    NONE = "none"
+
+
+# An enum of a strict model would refuse the texts of a TOML file.
+_Approval = Annotated[ApprovalPolicy, Field(strict=False)]
+_Sandbox = Annotated[SandboxMode, Field(strict=False)]
+_Effort = Annotated[Effort, Field(strict=False)]
+_Summary = Annotated[Summary, Field(strict=False)]
+_Inherit = Annotated[Inherit, Field(strict=False)]
+_Wire = Annotated[WireApi, Field(strict=False)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Table(BaseModel):
+    """Keeps unknown keys, so that they can be named in the log."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="allow",
+        frozen=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),  # Codex's own keys begin with `model_`
+    )
+
+
+class ProviderTable(_Table):
+    """`[model_providers.<id>]`"""
+
+    name: str
+    base_url: str | None = Field(None, repr=False)
+    wire_api: _Wire = WireApi.CHAT
+    env_key: str | None = None
+    env_key_instructions: str | None = None
+    experimental_bearer_token: str | None = Field(None, repr=False)
+    requires_openai_auth: bool = False
+    query_params: dict[str, str] = Field({}, repr=False)
+    http_headers: dict[str, str] = Field({}, repr=False)
+    env_http_headers: dict[str, str] = {}
+    request_max_retries: _Count = 4
+    stream_max_retries: _Count = 5
+    stream_idle_timeout_ms: _Count = 300_000
+
+
+class Profile(_Table):
+    """`[profiles.<name>]`, and the keys that such a table shares with the top level."""
+
+    model: str | None = None
+    model_provider: str | None = None
+    approval_policy: _Approval | None = None
+    sandbox_mode: _Sandbox | None = None
+    model_reasoning_effort: _Effort | None = None
+    model_reasoning_summary: _Summary | None = None
+    experimental_instructions_file: str | None = None
+
+
+class WorkspaceWriteTable(_Table):
+    """`[sandbox_workspace_write]`"""
+
+    writable_roots: list[str] = []
+    network_access: bool = False
+    exclude_tmpdir_env_var: bool = False
+    exclude_slash_tmp: bool = False
+
+
+class EnvironmentTable(_Table):
+    """`[shell_environment_policy]`"""
+
+    inherit: _Inherit = Inherit.ALL
+    ignore_default_excludes: bool = False
+    exclude: list[str] = []
+    assign: dict[str, str] = Field(default={}, alias="set", repr=False)
+    include_only: list[str] = []
+
+
+class Config(Profile):
+    """A whole configuration: config.toml with overrides written into it."""
+
+    profile: str | None = None
+    profiles: dict[str, Profile] = {}
+    model_providers: dict[str, ProviderTable] = {}
+    sandbox_workspace_write: WorkspaceWriteTable = WorkspaceWriteTable()
+    shell_environment_policy: EnvironmentTable = EnvironmentTable()
+    model_supports_reasoning_summaries: bool = False
+    model_context_window: _Count | None = None
+    model_auto_compact_token_limit: _Count | None = None
+    tool_output_token_limit: _Count | None = None
+    hide_agent_reasoning: bool = False
+    show_raw_agent_reasoning: bool = False
+    compact_prompt: str | None = None
+
+
+_IGNORED = frozenset(
+    {
+        "agents",
+        "chatgpt_base_url",
+        "disable_response_storage",
+        "experimental_resume",
+        "experimental_use_profile",
+        "features",
+        "file_opener",
+        "history",
+        "hooks",
+        "mcp_servers",
+        "model_max_output_tokens",
+        "model_verbosity",
+        "notify",
+        "preferred_auth_method",
+        "project_doc_max_bytes",
+        "projects",
+        "tui",
+        "web_search",
+    }
+)
+"""Keys of Codex that mean nothing to a server, or nothing yet: no reason for a warning."""
+
+
+@lru_cache(maxsize=64)
+def load(file: ConfigFile, overrides: str) -> Config:
+    """The typed configuration; `overrides` as the JSON text of their object, so that it can be cached.
+
+    Raises:
+        InvalidConfigError: a value has the wrong type. The text names the key, and the file where no override wrote it.
+    """
+    written = decode_object(overrides)
+    try:
+        return Config.model_validate(with_overrides(file.tree, written))
+    except ValidationError as error:
+        # Pydantic's error carries the values, and some of them are secret: it must not reach a log as a cause.
+        raise InvalidConfigError(_refusal(error, file, written)) from None
+
+
+def _refusal(error: ValidationError, file: ConfigFile, overrides: JsonObject) -> str:
+    problem = first_problem(error)
+    path: Path = problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"]
+    names = tuple(part for part in problem["loc"] if isinstance(part, str))
+    text = explain(error, quote=not is_secret(names, problem["input"]))
+    origin = "" if any(_touches(key.split("."), names) for key in overrides) else f" of {file.path}"
+    return f"{text}\nin `{dotted(path)}`{origin}\n"
+
+
+def _touches(key: list[str], path: tuple[str, ...]) -> bool:
+    shared = min(len(key), len(path))
+    return tuple(key[:shared]) == path[:shared]
+
+
+def unknown_keys(config: Config) -> tuple[str, ...]:
+    """Dotted paths of keys that nobody knows: misspelt, or newer than this program."""
+    return tuple(_unknown(config, ()))
+
+
+def _unknown(table: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
+    for name in table.model_extra or {}:
+        if name not in _IGNORED:
+            yield dotted((*path, name))
+    for name, value in table:
+        if isinstance(value, _Table):
+            yield from _unknown(value, (*path, name))
+        elif isinstance(value, dict) and name in {"profiles", "model_providers"}:
+            for key, inner in cast("dict[str, _Table]", value).items():
+                yield from _unknown(inner, (*path, name, key))

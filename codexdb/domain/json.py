@@ -1,0 +1,27 @@
+"""The type of decoded JSON, and the two functions that read and write it."""
+
+from typing import cast
+
+import pydantic_core
+
+JsonValue = object
+JsonObject = dict[str, object]
+
+
+def encode(value: object) -> str:
+    """Compact JSON text. Text from outside has been freed of lone surrogates where it came in."""
+    return pydantic_core.to_json(value).decode()
+
+
+def decode(text: str | bytes) -> object:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: where the text is not JSON.
+    """
+    return pydantic_core.from_json(text)
+
+
+def decode_object(text: str | bytes) -> JsonObject:
+    """Like `decode`, for texts that we wrote ourselves and know to be objects."""
+    return cast("JsonObject", pydantic_core.from_json(text))

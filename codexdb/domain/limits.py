@@ -1,0 +1,48 @@
+"""Every bound of the program: its name carries the unit, its comment the reason."""
+
+# -- wire ------------------------------------------------------------------------------------------------------------
+LINE_BYTES_MAX = 64 * 1024 * 1024  # a prompt with several images fits; more is a broken or hostile client
+OUTPUT_QUEUE_BYTES_MAX = 8 * 1024 * 1024  # a client that stops reading holds back its own events, not our memory
+READ_CHUNK_BYTES = 64 * 1024  # a pipe's default capacity
+REQUESTS_IN_FLIGHT_MAX = 1_000  # per connection; more is a client in a loop
+EOF_GRACE_MS = 1_500  # clients kill two seconds after they closed stdin
+WRITER_DRAIN_MS = 500  # at exit: a client that reads is done by then, one that does not never will be
+PROGRESS_HEARTBEAT_MS = 5_000  # below the shortest known client time-out that progress resets
+PROGRESS_INTERVAL_MS = 200  # progress is for people; more than five a second only costs
+SUBSCRIPTION_EVENTS_MAX = 1_000  # per follower; beyond it the rows are read back from the database
+RESULT_TEXT_BYTES_MAX = 8 * 1024 * 1024  # of one tool result
+ORIGINS_MAX = 10_000  # remembered (session, creating request) pairs of a connection
+
+# -- store -----------------------------------------------------------------------------------------------------------
+STORE_BUSY_MS = 5_000  # how long a caller waits for the write lock before it is told `store_busy`
+LOCK_POLL_MS_MAX = 2  # between two tries for a lock that another process holds
+BATCH_OPS_MAX = 256  # of one commit: bounds what a rollback repeats and how long the lock is held
+WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024  # 1,000 pages, SQLite's own default, applied by us under the file lock
+READERS_MAX = 3  # connections; a page is read in under a millisecond
+PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller
+PAGE_ROWS_DEFAULT = 25
+
+# -- worker ----------------------------------------------------------------------------------------------------------
+HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker
+LEASE_MS = 30_000  # a worker silent for longer may be replaced
+STORE_RETRY_MS = 1_000  # between two tries to end a turn while the disk refuses
+TURNS_RUNNING_MAX = 1_000  # in one process; the rest stays `ready`
+
+# -- agent -----------------------------------------------------------------------------------------------------------
+DELTA_STORE_MS = 50  # how often pieces of an unfinished item reach the database
+SSE_EVENT_BYTES_MAX = 16 * 1024 * 1024  # one item with everything in it; more is a broken endpoint
+RESPONSE_BYTES_MAX = 256 * 1024 * 1024  # of one model response
+ERROR_BODY_BYTES_MAX = 64 * 1024  # of an error answer that is shown
+CONNECT_TIMEOUT_MS = 30_000  # TCP and TLS to the model endpoint
+RETRY_WAIT_MS_MAX = 60_000  # one wait of our own choosing
+RETRY_AFTER_MS_MAX = 300_000  # one wait that the server asked for
+TOOL_CALLS_PER_RESPONSE_MAX = 128  # a model that asks for more is in a loop
+SHELL_TIMEOUT_MS = 120_000  # builds and test runs fit; the model may ask for more
+SHELL_TIMEOUT_MS_MAX = 3_600_000  # of one command
+SHELL_KILL_GRACE_MS = 2_000  # between SIGTERM and SIGKILL to the process group
+SHELL_DRAIN_MS = 1_000  # after the leader exited, for what is still in the pipes
+TOOL_OUTPUT_BYTES_MAX = 10 * 1024  # of one call, as the model sees it
+TOOL_OUTPUT_STORED_BYTES_MAX = 1024 * 1024  # of one call, as the database keeps it
+EXEC_EVENT_STREAM_CHARS_MAX = 5_120  # of stdout and of stderr in an `exec_command_end` event, as the original cuts
+OUTPUT_DELTA_BYTES_MAX = 8_192  # of one `exec_command_output_delta`
+OUTPUT_STREAMED_BYTES_MAX = 1024 * 1024  # of one call, as deltas; the rest is only kept

@@ -1,0 +1,97 @@
+"""What one attempt at a turn puts on record: items, events, tool calls and the accounts of model requests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codexdb.domain.event import Event
+from codexdb.domain.item import Item
+from codexdb.domain.json import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of this request, as the endpoint counted them."""
+
+    input_tokens: int
+    cached_input_tokens: int | None
+    output_tokens: int
+    reasoning_output_tokens: int | None
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """An item to be committed. `partial`: text of an answer that was cut short."""
+
+    item: Item
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallProposed:
+    """The model asked for a tool. `id` is ours and names the call from here on."""
+
+    id: str
+    call_id: str  # the model's own name for it
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDecided:
+    """Policy, or a person, said yes or no."""
+
+    id: str
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """Intent: committed before the side effect begins."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallSpawned:
+    """The process that works on it, so that a leftover can be found and killed after a crash."""
+
+    id: str
+    pid: int
+    pid_started_at: str  # the kernel's start time of that process, opaque; guards against a reused pid
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """How it came out. `state`: "succeeded", "failed" or "aborted"."""
+
+    id: str
+    state: str
+    exit_code: int | None
+    output: str  # bounded; what the database keeps, which is more than the model sees
+
+
+CallChange = CallProposed | CallDecided | CallStarted | CallSpawned | CallEnded
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """One model request, for the accounts. Times are epoch milliseconds."""
+
+    started_at_ms: int
+    first_event_at_ms: int | None
+    ended_at_ms: int
+    usage: Usage | None
+    retries: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Everything in it is committed in one transaction, in this order: calls, items, events, request."""
+
+    calls: Sequence[CallChange] = ()
+    items: Sequence[NewItem] = ()
+    events: Sequence[Event] = ()
+    request: RequestEnded | None = None
+    plan: JsonObject | None = None  # the session's latest

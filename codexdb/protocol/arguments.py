@@ -1,0 +1,185 @@
+"""The arguments of every tool: checked by these models, and advertised as the JSON Schemas made from them."""
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from codexdb.domain.ids import parse_id
+from codexdb.domain.json import JsonObject
+from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from codexdb.domain.session import ApprovalPolicy, SandboxMode
+
+MESSAGE_ID_CHARS_MAX = 200  # room for any scheme of names; it is a key, not a text
+WAIT_MS_MAX = 50_000  # below the sixty seconds after which common clients give up
+
+MessageId = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=MESSAGE_ID_CHARS_MAX,
+        description="Your own name for this message. Repeating a call with the same name and content is safe: it is "
+        "accepted once, and the repeat is told the first outcome.",
+    ),
+]
+
+
+class Arguments(BaseModel):
+    """Unknown arguments are passed over, as clients of the original rely on."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+class CodexArguments(Arguments):
+    prompt: str = Field(description="The first message of the new session.")
+    model: str | None = Field(None, description="Model to use instead of the configured one.")
+    cwd: str | None = Field(
+        None, description="Directory to work in. A relative path starts at the server's own working directory."
+    )
+    approval_policy: Annotated[ApprovalPolicy | None, Field(strict=False)] = Field(
+        None, alias="approval-policy", description="When a person is asked before a command runs."
+    )
+    sandbox: Annotated[SandboxMode | None, Field(strict=False)] = Field(None, description="What commands may touch.")
+    base_instructions: str | None = Field(
+        None, alias="base-instructions", description="Replaces the built-in instructions to the model."
+    )
+    developer_instructions: str | None = Field(
+        None,
+        alias="developer-instructions",
+        description="Told to the model, as the developer, before the first message.",
+    )
+    compact_prompt: str | None = Field(
+        None, alias="compact-prompt", description="What the model is asked when the session has to be summarised."
+    )
+    include_plan_tool: bool | None = Field(
+        None, alias="include-plan-tool", description="Offer the model a tool to keep a plan with."
+    )
+    profile: str | None = Field(None, description="A profile of config.toml.")
+    config: JsonObject | None = Field(
+        None, description="Settings that override those of config.toml; keys may be dotted paths."
+    )
+    message_id: MessageId = None
+
+
+class ReplyArguments(Arguments):
+    prompt: str = Field(description="The next message.")
+    thread_id: str | None = Field(None, alias="threadId", description="The session to go on with.")
+    conversation_id: str | None = Field(None, alias="conversationId", description="An older name of `threadId`.")
+    session_id: str | None = Field(None, alias="sessionId", description="The oldest name of `threadId`.")
+    message_id: MessageId = None
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    type: Literal["image"]
+    image_url: str = Field(description="An https or data URL.")
+
+
+class LocalImagePart(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    type: Literal["local_image"]
+    path: str = Field(description="An image file that the server can read.")
+
+
+Part = Annotated[TextPart | ImagePart | LocalImagePart, Field(discriminator="type")]
+
+
+class ConversationArguments(Arguments):
+    """Whatever names a conversation."""
+
+    conversation_id: str = Field(description="The conversation, as `conversation_create` or `codex` named it.")
+
+    @field_validator("conversation_id")
+    @classmethod
+    def _canonical(cls, value: str) -> str:
+        return parse_id(value)
+
+
+class SendArguments(ConversationArguments):
+    content: list[Part] = Field(description="The message, in parts.")
+    parent_message_id: str | None = Field(None, description="Accepted for older clients, and not used.")
+    message_id: MessageId = None
+
+    @field_validator("parent_message_id")
+    @classmethod
+    def _well_formed(cls, value: str | None) -> str | None:
+        return None if value is None else parse_id(value)
+
+
+class CreateArguments(Arguments):
+    prompt: str | None = Field(None, description="Accepted for older clients, and not used: send a message instead.")
+    model: str | None = Field(None, description="Model to use instead of the configured one.")
+    cwd: str | None = Field(
+        None, description="Directory to work in. A relative path starts at the server's own working directory."
+    )
+    approval_policy: Annotated[ApprovalPolicy | None, Field(strict=False)] = Field(
+        None, description="When a person is asked before a command runs."
+    )
+    sandbox: Annotated[SandboxMode | None, Field(strict=False)] = Field(None, description="What commands may touch.")
+    base_instructions: str | None = Field(None, description="Replaces the built-in instructions to the model.")
+    profile: str | None = Field(None, description="A profile of config.toml.")
+    config: JsonObject | None = Field(
+        None, description="Settings that override those of config.toml; keys may be dotted paths."
+    )
+    message_id: MessageId = None
+
+    @field_validator("config", mode="before")
+    @classmethod
+    def _only_objects(cls, value: object) -> object:
+        """The original passes over anything else without a word."""
+        return cast("JsonObject", value) if isinstance(value, dict) else None
+
+
+class ReadArguments(ConversationArguments):
+    after_seq: int = Field(0, ge=0, description="Return events with a higher number; 0 begins at the first.")
+    limit: int = Field(PAGE_ROWS_DEFAULT * 4, ge=1, le=PAGE_ROWS_MAX, description="Events to return at most.")
+    include_items: bool = Field(default=False, description="Also return what the model sees: messages, calls, outputs.")
+    wait_ms: int = Field(
+        0, ge=0, le=WAIT_MS_MAX, description="If there is nothing new, wait up to so many milliseconds for it."
+    )
+
+
+class StreamArguments(ConversationArguments):
+    after_seq: int = Field(0, ge=0, description="Replay events with a higher number first; 0 begins at the first.")
+
+
+class InterruptArguments(ConversationArguments):
+    pass
+
+
+class ListArguments(Arguments):
+    limit: int = Field(PAGE_ROWS_DEFAULT, ge=1, le=PAGE_ROWS_MAX, description="Conversations to return at most.")
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+def schema_of(model: type[Arguments]) -> JsonObject:
+    """The JSON Schema of a tool's arguments, as clients see it: plain types, no references, nulls or generated
+    titles.
+    """
+    schema = cast("JsonObject", model.model_json_schema(by_alias=True))
+    definitions = cast("dict[str, JsonObject]", schema.pop("$defs", {}))
+    return cast("JsonObject", _plain(schema, definitions))
+
+
+def _plain(node: object, definitions: dict[str, JsonObject]) -> object:
+    if isinstance(node, list):
+        return [_plain(each, definitions) for each in cast("list[object]", node)]
+    if not isinstance(node, dict):
+        return node
+    found = dict(cast("dict[str, Any]", node))
+    options = [each for each in found.pop("anyOf", []) if each != {"type": "null"}]
+    if len(options) == 1:
+        found = {**options[0], **found}
+    if "$ref" in found:
+        found = {**definitions[found.pop("$ref").rpartition("/")[2]], **found}
+    found.pop("discriminator", None)  # OpenAPI's; JSON Schema has the constants
+    if found.get("default", 0) is None:
+        del found["default"]
+    if isinstance(found.get("title"), str):
+        del found["title"]
+    return {key: _plain(value, definitions) for key, value in found.items()}

@@ -1,0 +1,200 @@
+"""The conversation tools: create, send, read, stream, list. All of them answer at once."""
+
+import anyio
+
+from codexdb.config.resolve import Request
+from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.event import CommittedEvent
+from codexdb.domain.ids import new_id
+from codexdb.domain.json import JsonObject, decode
+from codexdb.domain.outcome import Conflict, Created, Duplicate, Started
+from codexdb.protocol.arguments import (
+    CreateArguments,
+    InterruptArguments,
+    ListArguments,
+    ReadArguments,
+    SendArguments,
+    StreamArguments,
+)
+from codexdb.protocol.connection import Call, Reply
+from codexdb.protocol.context import ToolContext, whole
+from codexdb.protocol.render import event_line, message_error, status_error, structured
+from codexdb.protocol.turn_tools import refusal, trace_context
+from codexdb.service.sessions import Message, Page
+from codexdb.store.pages import SessionRow, TurnRow
+
+READ_POLL_MS = 100  # while waiting for news: how soon another process's commits are noticed
+
+
+async def create(context: ToolContext, call: Call, arguments: CreateArguments) -> Reply:
+    """A session without a turn."""
+    request = Request(
+        model=arguments.model,
+        profile=arguments.profile,
+        cwd=arguments.cwd,
+        approval_policy=arguments.approval_policy,
+        sandbox=arguments.sandbox,
+        base_instructions=arguments.base_instructions,
+        config=arguments.config or {},
+    )
+    try:
+        resolved = context.config.resolve(request)
+    except InvalidConfigError as error:
+        return Reply(message_error(f"Failed to load config: {error.message}", error.kind))
+    session_id = new_id()
+    opening = context.service.open(session_id, resolved, "conversation_create", arguments.message_id)
+    outcome = await whole(opening)
+    if isinstance(outcome, Conflict):
+        text, kind, details = refusal(outcome)
+        return Reply(message_error(text, kind, **details))
+    if isinstance(outcome, Created):
+        context.origins.note(session_id, call.id)
+    return Reply(structured({"conversation_id": outcome.session_id, "model": resolved.settings.model}))
+
+
+async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Reply:
+    """The check-and-set. Success is exactly the original's object unless a `message_id` was given."""
+    session_id = arguments.conversation_id
+    content: list[JsonObject] = [part.model_dump() for part in arguments.content]
+    message = Message(content, str(call.id), arguments.message_id, trace_context(call))
+    with context.followers.accepting(session_id) as follower:
+        outcome = await whole(context.service.send(session_id, message))
+        if isinstance(outcome, Started):
+            follower.watch(outcome.turn_id, _shown_under(context, call, session_id))
+    if isinstance(outcome, Started | Duplicate):
+        named: JsonObject = {}
+        if arguments.message_id is not None:
+            told = "started" if isinstance(outcome, Started) else "duplicate"
+            named = {"outcome": told, "turn_id": outcome.turn_id}
+        return Reply(structured({"status": "ok", **named}))
+    text, kind, details = refusal(outcome)
+    return Reply(status_error(text, kind, **details))
+
+
+def _shown_under(context: ToolContext, call: Call, session_id: str) -> str | int:
+    """The id under which the turn's events are shown: of the call that created the conversation, as the original
+    does.
+    """
+    created_by = context.origins.of(session_id)
+    return call.id if created_by is None else created_by
+
+
+async def read(context: ToolContext, call: Call, arguments: ReadArguments) -> Reply:  # noqa: ARG001 - a tool's signature
+    """A page of the log; with `wait_ms`, as soon as there is one."""
+    with context.service.follow(arguments.conversation_id) as subscription:
+        deadline = context.clock.monotonic_ms() + arguments.wait_ms
+        while True:
+            page = await context.service.read(
+                arguments.conversation_id, arguments.after_seq, arguments.limit, with_items=arguments.include_items
+            )
+            left_ms = deadline - context.clock.monotonic_ms()
+            if page is None:
+                return Reply(message_error("Session does not exist", "session_not_found"))
+            if page.events or left_ms <= 0:
+                return Reply(structured(_page(page, arguments)))
+            with anyio.move_on_after(min(READ_POLL_MS, left_ms) / 1000):
+                await subscription.take()
+
+
+async def stream(context: ToolContext, call: Call, arguments: StreamArguments) -> Reply:
+    """Replay what is there, then show everything that comes, on this connection, until it closes."""
+    session = await context.service.find(arguments.conversation_id)
+    if session is None:
+        return Reply(message_error("Session does not exist", "session_not_found"))
+    seq = arguments.after_seq
+    with context.followers.accepting(arguments.conversation_id) as follower:
+        while page := await context.service.events_after(session, seq):
+            for event in page:
+                await call.connection.send_event(event_line(event, None))
+            seq = page[-1].seq
+        follower.stream(seq)
+    return Reply(structured({"conversation_id": arguments.conversation_id, "next_seq": seq}))
+
+
+async def interrupt(context: ToolContext, call: Call, arguments: InterruptArguments) -> Reply:  # noqa: ARG001
+    """Ask for the running turn to end."""
+    session = await context.service.find(arguments.conversation_id)
+    if session is None:
+        return Reply(message_error("Session does not exist", "session_not_found"))
+    turn_id = session.running_turn_id
+    asked = turn_id is not None and await context.service.interrupt(turn_id)
+    value: JsonObject = {"conversation_id": session.session_id, "interrupting": asked}
+    return Reply(structured({**value, "turn_id": turn_id} if asked else value))
+
+
+async def list_all(context: ToolContext, call: Call, arguments: ListArguments) -> Reply:  # noqa: ARG001
+    """Conversations, last touched first."""
+    try:
+        before = _cursor(arguments.cursor)
+    except ValueError:
+        return Reply(message_error("cursor: not a cursor of this tool", "invalid_arguments"))
+    rows = await context.service.list(before, arguments.limit + 1)
+    shown = rows[: arguments.limit]
+    value: JsonObject = {"conversations": [_summary(row) for row in shown]}
+    if len(rows) > len(shown):
+        value["next_cursor"] = f"{shown[-1].updated_at_ms}.{shown[-1].key}"
+    return Reply(structured(value))
+
+
+def _cursor(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    updated_at_ms, _, key = text.partition(".")
+    return int(updated_at_ms), int(key)
+
+
+def _summary(row: SessionRow) -> JsonObject:
+    return {
+        "conversation_id": row.session_id,
+        "title": row.title,
+        "status": _status(row),
+        "model": row.model,
+        "cwd": row.cwd,
+        "turns": row.turn_count,
+        "origin": row.origin,
+        "created_at_ms": row.created_at_ms,
+        "updated_at_ms": row.updated_at_ms,
+    }
+
+
+def _status(row: SessionRow) -> str:
+    if row.archived_at_ms is not None:
+        return "archived"
+    return "idle" if row.running_turn_id is None else "running"
+
+
+def _page(page: Page, arguments: ReadArguments) -> JsonObject:
+    value: JsonObject = {
+        **_summary(page.session),
+        "last_turn": _turn(page.last_turn),
+        "events": [_event(event) for event in page.events],
+        "next_seq": page.next_seq,
+        "more": page.more,
+    }
+    if arguments.include_items:
+        value["items"] = [
+            {"seq": item.seq, "item": decode(item.payload), **({"partial": True} if item.partial else {})}
+            for item in page.items
+        ]
+    return value
+
+
+def _event(event: CommittedEvent) -> JsonObject:
+    return {"seq": event.seq, "turn_id": event.turn_id, "id": event.submission_id, "msg": decode(event.msg)}
+
+
+def _turn(turn: TurnRow | None) -> JsonObject | None:
+    if turn is None:
+        return None
+    fields: JsonObject = {
+        "turn_id": turn.turn_id,
+        "number": turn.number,
+        "state": turn.state,
+        "end_reason": turn.end_reason,
+        "error_kind": turn.error_kind,
+        "error_message": turn.error_message,
+        "last_agent_message": turn.last_agent_message,
+        "created_at_ms": turn.created_at_ms,
+        "ended_at_ms": turn.ended_at_ms,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,48 @@
+"""A caller's message as the model will see it."""
+
+import base64
+import hashlib
+import mimetypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from codexdb.domain.errors import InvalidArgumentsError
+from codexdb.domain.item import Item, input_image, input_text, user_message
+from codexdb.domain.json import JsonObject, encode
+
+IMAGE_BYTES_MAX = 20 * 1024 * 1024  # of one local image; endpoints refuse more
+
+
+async def message_item(content: Sequence[JsonObject]) -> Item:
+    """The user item for content parts of type `text`, `image` or `local_image`.
+
+    Raises:
+        InvalidArgumentsError: a local image cannot be read; the message names the part.
+    """
+    parts: list[JsonObject] = []
+    for index, part in enumerate(content):
+        if part["type"] == "text":
+            parts.append(input_text(str(part["text"])))
+        elif part["type"] == "image":
+            parts.append(input_image(str(part["image_url"])))
+        else:
+            parts.append(await anyio.to_thread.run_sync(_local_image, index, Path(str(part["path"]))))
+    return user_message(parts)
+
+
+def _local_image(index: int, path: Path) -> JsonObject:
+    try:
+        if path.stat().st_size > IMAGE_BYTES_MAX:
+            raise InvalidArgumentsError(f"content[{index}].path: {path} is larger than {IMAGE_BYTES_MAX} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidArgumentsError(f"content[{index}].path: {path} cannot be read: {error.strerror}") from error
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return input_image(f"data:{kind};base64,{base64.b64encode(data).decode()}")
+
+
+def content_hash(content: Sequence[JsonObject]) -> str:
+    """Tells equal content from other content; part of the promise that a `message_id` is accepted once."""
+    return hashlib.sha256(encode(list(content)).encode()).hexdigest()

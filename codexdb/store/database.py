@@ -1,0 +1,65 @@
+"""The store: one file, its writer, its readers and its feed, opened and closed together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from codexdb.domain.errors import StoreBusyError
+from codexdb.domain.limits import STORE_BUSY_MS
+from codexdb.store import revision
+from codexdb.store.feed import Feed
+from codexdb.store.locks import FileLock, beside
+from codexdb.store.readers import Readers
+from codexdb.store.writer import Writer
+
+
+class Store:
+    """What the rest of the program is given. `writer` runs verbs, `readers` page, `feed` tells."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.feed = Feed()
+        self.readers = Readers(path)
+        self.writer = Writer(path, self.feed.announce)
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncGenerator[Store]:
+    """Open the database, creating it where there is none.
+
+    Holds while open: the schema is ours, and no migration can begin. At the end everything queued is committed,
+    readers are closed before the writer, and the schema lock is let go.
+
+    Raises:
+        StoreRefusedError: the file cannot be used; the message says what to do.
+        StoreBusyError: a migration of it is under way.
+    """
+    schema_lock = await anyio.to_thread.run_sync(_prepare, path)
+    try:
+        store = Store(path)
+        try:
+            yield store
+        finally:
+            with anyio.CancelScope(shield=True):
+                await store.readers.close()
+                await anyio.to_thread.run_sync(store.writer.close)
+    finally:
+        schema_lock.close()
+
+
+def _prepare(path: Path) -> FileLock:
+    """The shared schema lock, then the check. In this order: no migration may slip in between."""
+    revision.create_directory(path)
+    lock = FileLock(beside(path, ".schema.lock"))
+    if not lock.lock(STORE_BUSY_MS, shared=True):
+        lock.close()
+        raise StoreBusyError(f"The database {path} is being migrated by another process. Try again when it is done.")
+    try:
+        revision.prepare(path)
+    except BaseException:
+        lock.close()
+        raise
+    return lock

@@ -1,0 +1,43 @@
+"""Proof of life: each worker holds a lock on a file of its own. The kernel frees it when the process dies, however it
+dies.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from codexdb.store.locks import FileLock, beside
+
+
+def _directory(database: Path) -> Path:
+    return beside(database, ".workers")
+
+
+def hold(database: Path, worker_id: str) -> FileLock:
+    """Create and lock this worker's file. To be done before the worker's row is written, and kept for its life."""
+    directory = _directory(database)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    lock = FileLock(directory / f"{worker_id}.lock")
+    if not lock.try_lock():
+        raise RuntimeError(f"somebody else holds {lock.path}")
+    return lock
+
+
+def prove_dead(database: Path, worker_id: str) -> bool:
+    """Whether that worker's process is gone. True also where its file is: a worker removes it when it has stopped."""
+    try:
+        fd = os.open(_directory(database) / f"{worker_id}.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def forget(database: Path, worker_id: str) -> None:
+    """Remove the file of a worker that has stopped, or was proven dead."""
+    (_directory(database) / f"{worker_id}.lock").unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Reading pages: what a session holds, and which sessions there are. Keyset cursors, never OFFSET."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import Select, bindparam, func, select, tuple_
+
+from codexdb.domain.event import CommittedEvent
+from codexdb.store.readers import Readers
+from codexdb.store.statement import Statement
+from codexdb.store.tables import events, items, sessions, turns
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRow:
+    """A turn as callers see it."""
+
+    turn_id: str
+    number: int
+    state: str
+    end_reason: str | None
+    error_kind: str | None
+    error_message: str | None
+    last_agent_message: str | None
+    created_at_ms: int
+    ended_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session as callers see it. `running_turn_id`: the turn that holds it."""
+
+    key: int
+    session_id: str
+    origin: str
+    title: str | None
+    model: str
+    cwd: str
+    turn_count: int
+    next_seq: int
+    running_turn_id: str | None
+    created_at_ms: int
+    updated_at_ms: int
+    archived_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """An item with its place in the session."""
+
+    seq: int
+    payload: str  # JSON
+    partial: bool
+
+
+_TURN_COLUMNS = (
+    turns.c.public_id,
+    turns.c.number,
+    turns.c.state,
+    turns.c.end_reason,
+    turns.c.error_kind,
+    turns.c.error_message,
+    turns.c.last_agent_message,
+    turns.c.created_at_ms,
+    turns.c.ended_at_ms,
+)
+_TURN = Statement(select(*_TURN_COLUMNS).where(turns.c.public_id == bindparam("turn")))
+_LAST_TURN = Statement(
+    select(*_TURN_COLUMNS)
+    .where(turns.c.session_id == bindparam("session_key"))
+    .order_by(turns.c.number.desc())
+    .limit(1)
+)
+_TITLE = (
+    select(items.c.text)
+    .where(items.c.session_id == sessions.c.id, items.c.turn_id.is_not(None), items.c.role == "user")
+    .order_by(items.c.seq)
+    .limit(1)
+    .scalar_subquery()
+)
+_TITLE_CHARS = 200
+
+
+def _session_columns() -> Select[tuple[object, ...]]:
+    return cast(
+        "Select[tuple[object, ...]]",
+        select(
+            sessions.c.id,
+            sessions.c.public_id,
+            sessions.c.origin,
+            func.substr(func.coalesce(sessions.c.title, _TITLE), 1, _TITLE_CHARS),
+            sessions.c.model,
+            sessions.c.cwd,
+            sessions.c.turn_count,
+            sessions.c.next_seq,
+            turns.c.public_id,
+            sessions.c.created_at_ms,
+            sessions.c.updated_at_ms,
+            sessions.c.archived_at_ms,
+        ).select_from(sessions.outerjoin(turns, turns.c.id == sessions.c.active_turn_id)),
+    )
+
+
+_SESSION = Statement(_session_columns().where(sessions.c.public_id == bindparam("session")))
+_SESSIONS = Statement(
+    _session_columns()
+    .where(
+        sessions.c.archived_at_ms.is_(None),
+        tuple_(sessions.c.updated_at_ms, sessions.c.id) < tuple_(bindparam("before_ms"), bindparam("before_key")),
+    )
+    .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_EVENTS = Statement(
+    select(events.c.seq, turns.c.public_id, turns.c.submission_id, events.c.type, events.c.msg)
+    .select_from(events.outerjoin(turns, turns.c.id == events.c.turn_id))
+    .where(events.c.session_id == bindparam("session_key"), events.c.seq > bindparam("after_seq"))
+    .order_by(events.c.seq)
+    .limit(bindparam("limit"))
+)
+_ITEMS = Statement(
+    select(items.c.seq, items.c.payload, items.c.partial)
+    .where(items.c.session_id == bindparam("session_key"), items.c.seq > bindparam("after_seq"))
+    .order_by(items.c.seq)
+    .limit(bindparam("limit"))
+)
+_HISTORY = Statement(
+    select(items.c.payload).where(items.c.session_id == bindparam("session_key")).order_by(items.c.seq)
+)
+
+
+async def session(readers: Readers, session_id: str) -> SessionRow | None:
+    rows = await readers.all(_SESSION, {"session": session_id})
+    return SessionRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType] - STRICT columns, in order
+
+
+async def sessions_before(readers: Readers, before_ms: int, before_key: int, limit: int) -> list[SessionRow]:
+    """Open sessions, last touched first, older than the cursor (updated_at_ms, key)."""
+    rows = await readers.all(_SESSIONS, {"before_ms": before_ms, "before_key": before_key, "limit": limit})
+    return [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
+
+
+async def turn(readers: Readers, turn_id: str) -> TurnRow | None:
+    rows = await readers.all(_TURN, {"turn": turn_id})
+    return TurnRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType]
+
+
+async def last_turn(readers: Readers, session_key: int) -> TurnRow | None:
+    rows = await readers.all(_LAST_TURN, {"session_key": session_key})
+    return TurnRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType]
+
+
+async def events_after(
+    readers: Readers, session_key: int, session_id: str, after_seq: int, limit: int
+) -> list[CommittedEvent]:
+    """Events with a higher seq, in order; `limit` at most."""
+    rows = await readers.all(_EVENTS, {"session_key": session_key, "after_seq": after_seq, "limit": limit})
+    return [
+        CommittedEvent(session_id, seq, turn_id, submission_id or "0", kind, msg)
+        for seq, turn_id, submission_id, kind, msg in cast("list[tuple[int, str | None, str | None, str, str]]", rows)
+    ]
+
+
+async def items_after(readers: Readers, session_key: int, after_seq: int, limit: int) -> list[ItemRow]:
+    """Items with a higher seq, in order; `limit` at most."""
+    rows = await readers.all(_ITEMS, {"session_key": session_key, "after_seq": after_seq, "limit": limit})
+    return [ItemRow(seq, payload, bool(partial)) for seq, payload, partial in cast("list[tuple[int, str, int]]", rows)]
+
+
+async def history(readers: Readers, session_key: int) -> list[str]:
+    """Every item of a session as JSON text, oldest first: what the model is sent."""
+    return [cast("str", payload) for (payload,) in await readers.all(_HISTORY, {"session_key": session_key})]

@@ -1,0 +1,56 @@
+"""Reading connections: aiosqlite, read-only, whole results at once, never a transaction that outlives a call."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import anyio
+
+from codexdb.domain.limits import READERS_MAX
+from codexdb.store.pragmas import BUSY_TIMEOUT_MS, read_only_uri
+from codexdb.store.statement import Row, Statement
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+
+class Readers:
+    """A few connections, opened when first needed and lent one call at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[aiosqlite.Connection] = []
+        self._slots = anyio.Semaphore(READERS_MAX)
+
+    async def all(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        """Every row, as of one instant. Sees all commits that were acknowledged before the call."""
+        async with self._lent() as connection:
+            return cast("list[Row]", await connection.execute_fetchall(statement.sql, statement.bind(parameters)))
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncGenerator["aiosqlite.Connection"]:
+        """A connection for one call. One whose call was cancelled is closed: its thread may still be at work."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else await self._open()
+            try:
+                yield connection
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
+                raise
+            self._idle.append(connection)
+
+    async def _open(self) -> "aiosqlite.Connection":
+        import aiosqlite
+
+        connection = await aiosqlite.connect(
+            read_only_uri(self._path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
+        )
+        await connection.execute_fetchall("PRAGMA query_only=ON")
+        return connection
+
+    async def close(self) -> None:
+        """Close every idle connection. Call it when no read is under way, and before the writer closes."""
+        while self._idle:
+            await self._idle.pop().close()

@@ -1,0 +1,110 @@
+"""Which schema a file has, checked at every start with the standard library alone; alembic is for upgrades.
+
+A new file gets the packaged DDL snapshot and the head's stamp in one transaction. CI proves that the snapshot equals
+the migrations (`tests/migration`).
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+from codexdb.domain.errors import StoreRefusedError
+from codexdb.store.pragmas import SQLITE_MIN, open_for_writing
+
+HEAD = "0001"
+SNAPSHOT = Path(__file__).with_name("schema.sql")
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+def create_directory(path: Path) -> None:
+    """The folder of the database, closed to others where we make it.
+
+    Raises:
+        StoreRefusedError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreRefusedError(f"The folder {path.parent} cannot be made: {error}.") from error
+
+
+def prepare(path: Path) -> None:
+    """Make sure that `path` is a database of the schema this program knows. Holds after: it can be opened for writing.
+
+    Raises:
+        StoreRefusedError: the file cannot be used; the message says what to do.
+    """
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        needed = ".".join(map(str, SQLITE_MIN))
+        raise StoreRefusedError(
+            f"codexdb needs SQLite {needed} or newer; this Python has {sqlite3.sqlite_version}. "
+            "Use a newer build of Python."
+        )
+    try:
+        _create_file(path)
+        connection = open_for_writing(path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreRefusedError(f"The database {path} cannot be opened: {error}.") from error
+    try:
+        _check(connection, path)
+    except sqlite3.Error as error:
+        raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
+    finally:
+        connection.close()
+
+
+def _create_file(path: Path) -> None:
+    """An empty file that only its owner can read; SQLite gives its side files the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
+    except FileExistsError:
+        return
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = _revision(connection)
+    if found is None:
+        _create(connection)
+        found = _revision(connection)
+    if found != HEAD:
+        raise StoreRefusedError(
+            f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
+            "wrote it. Upgrade codexdb, or name another file with --db."
+        )
+
+
+def _revision(connection: sqlite3.Connection) -> str | None:
+    """The stamped revision; None for a file with nothing in it."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "alembic_version" in tables:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(row[0]) if row else "(no revision)"
+    return "of some other program" if tables else None
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Create everything, unless another process was quicker: the look and the creation are one transaction."""
+    connection.execute("PRAGMA busy_timeout=5000").fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _revision(connection) is None:
+            for statement in snapshot_statements():
+                connection.execute(statement)
+            connection.execute("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD,))
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def snapshot_statements() -> list[str]:
+    """The snapshot's statements, one by one: `executescript` would commit between them."""
+    statements: list[str] = []
+    pending = ""
+    for line in SNAPSHOT.read_text().splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending.strip().removesuffix(";"))
+            pending = ""
+    return statements

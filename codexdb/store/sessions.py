@@ -1,0 +1,111 @@
+"""The sessions table: making one, and reading back what it was made with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import bindparam, select
+
+from codexdb.domain.event import CommittedEvent, Event
+from codexdb.domain.item import Item
+from codexdb.domain.json import JsonObject, decode_object, encode
+from codexdb.domain.record import NewItem
+from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
+from codexdb.store.readers import Readers
+from codexdb.store.record import insert_events, insert_items
+from codexdb.store.statement import Statement, insert_into
+from codexdb.store.tables import sessions
+from codexdb.store.transaction import Transaction
+
+_COLUMNS = (
+    "model",
+    "model_provider",
+    "cwd",
+    "approval_policy",
+    "sandbox_mode",
+)  # of SessionSettings, columns of their own
+_EXTRA = (
+    "network_access",
+    "include_plan_tool",
+    "profile",
+    "base_instructions",
+    "developer_instructions",
+    "compact_prompt",
+    "overrides",
+    "withheld",
+)  # of SessionSettings, inside the `settings` column
+
+_INSERT = Statement(
+    insert_into(
+        sessions,
+        "public_id",
+        "origin",
+        *_COLUMNS,
+        "settings",
+        "next_seq",
+        "next_item_seq",
+        "created_at_ms",
+        "updated_at_ms",
+    )
+)
+_SETTINGS = Statement(
+    select(*(sessions.c[name] for name in _COLUMNS), sessions.c.settings).where(sessions.c.id == bindparam("key"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Everything that a session begins with."""
+
+    session_id: str
+    origin: str
+    settings: SessionSettings
+    context: Sequence[Item]  # what the model is told before the first message
+    events: Sequence[Event]
+    now_ms: int
+
+
+def insert_session(transaction: Transaction, new: NewSession) -> int:
+    """Write the session with its context items and first events; returns its integer key."""
+    settings = {name: getattr(new.settings, name) for name in _EXTRA}
+    key = transaction.insert(
+        _INSERT,
+        public_id=new.session_id,
+        origin=new.origin,
+        **{name: str(getattr(new.settings, name)) for name in _COLUMNS},
+        settings=encode({name: value for name, value in settings.items() if value}),
+        next_seq=1 + len(new.events),
+        next_item_seq=1 + len(new.context),
+        created_at_ms=new.now_ms,
+        updated_at_ms=new.now_ms,
+    )
+    insert_items(transaction, key, None, 1, [NewItem(item) for item in new.context], new.now_ms)
+    insert_events(transaction, key, None, 1, new.events, new.now_ms)
+    transaction.announce(
+        *(
+            CommittedEvent(new.session_id, seq, None, "0", event.type, encode(event.msg))
+            for seq, event in enumerate(new.events, 1)
+        )
+    )
+    return key
+
+
+async def read_settings(readers: Readers, key: int) -> SessionSettings:
+    """The settings of an existing session."""
+    row = (await readers.all(_SETTINGS, {"key": key}))[0]
+    columns: dict[str, object] = dict(zip(_COLUMNS, row, strict=False))
+    return settings_from(columns, decode_object(cast("str", row[-1])))
+
+
+def settings_from(columns: Mapping[str, object], extra: JsonObject) -> SessionSettings:
+    """Rebuild what `insert_session` took apart."""
+    withheld = cast("list[str]", extra.pop("withheld", []))
+    return SessionSettings(
+        model=str(columns["model"]),
+        model_provider=str(columns["model_provider"]),
+        cwd=str(columns["cwd"]),
+        approval_policy=ApprovalPolicy(str(columns["approval_policy"])),
+        sandbox_mode=SandboxMode(str(columns["sandbox_mode"])),
+        withheld=tuple(withheld),
+        **extra,  # pyright: ignore[reportArgumentType] - written by insert_session
+    )

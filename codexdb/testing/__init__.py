@@ -1,0 +1,1 @@
+"""What tests and the demo drive codexdb with: a model endpoint that follows a script."""

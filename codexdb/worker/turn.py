@@ -1,0 +1,61 @@
+"""Prepares one turn from its rows and hands it to the agent."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from codexdb.agent.calls import CallContext
+from codexdb.agent.loop import TurnLoop, TurnPlan
+from codexdb.agent.model import ModelClient
+from codexdb.agent.prompts import base_instructions
+from codexdb.agent.tools import plan, shell
+from codexdb.config.provider import Provider
+from codexdb.config.resolve import Resolved
+from codexdb.domain.clock import Clock
+from codexdb.domain.json import decode_object
+from codexdb.domain.session import SessionSettings
+from codexdb.domain.worker import Claim
+from codexdb.store import pages
+from codexdb.store.database import Store
+from codexdb.store.sessions import read_settings
+from codexdb.worker.journal import RowJournal
+
+
+class ReopenSettings(Protocol):
+    """Finds provider and policies for a stored session. Raises `CodexDBError` with a kind."""
+
+    def __call__(self, settings: SessionSettings, session_id: str) -> Resolved: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnContext:
+    """What every turn of this process is worked with."""
+
+    store: Store
+    clock: Clock
+    reopen: ReopenSettings
+    model_of: Callable[[Provider], ModelClient]
+
+
+async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> str | None:
+    """Work a claimed turn until the model has no more calls; returns the last thing it said.
+
+    Raises:
+        CodexDBError: the turn failed; `kind` and message say how.
+    """
+    readers = context.store.readers
+    settings = await read_settings(readers, claim.fence.session_key)
+    resolved = context.reopen(settings, claim.session_id)
+    history = [decode_object(payload) for payload in await pages.history(readers, claim.fence.session_key)]
+    prepared = TurnPlan(
+        session_id=claim.session_id,
+        model=settings.model,
+        instructions=settings.base_instructions or base_instructions(),
+        history=history,
+        tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
+        reasoning=resolved.reasoning,
+        calls=CallContext(settings, resolved.environment.environment(os.environ)),
+        retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
+    )
+    return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()
