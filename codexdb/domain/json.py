@@ -9,8 +9,8 @@ JsonObject = dict[str, object]
 
 
 def encode(value: object) -> str:
-    """Compact JSON text. Text from outside has been freed of lone surrogates where it came in."""
-    return pydantic_core.to_json(value).decode()
+    """Compact JSON text. Texts must be free of lone surrogates; numbers that JSON cannot say become null."""
+    return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
 
 def decode(text: str | bytes) -> object:

@@ -5,8 +5,8 @@ LINE_BYTES_MAX = 64 * 1024 * 1024  # a prompt with several images fits; more is 
 OUTPUT_QUEUE_BYTES_MAX = 8 * 1024 * 1024  # a client that stops reading holds back its own events, not our memory
 READ_CHUNK_BYTES = 64 * 1024  # a pipe's default capacity
 REQUESTS_IN_FLIGHT_MAX = 1_000  # per connection; more is a client in a loop
-EOF_GRACE_MS = 1_500  # clients kill two seconds after they closed stdin
-WRITER_DRAIN_MS = 500  # at exit: a client that reads is done by then, one that does not never will be
+EOF_GRACE_MS = 1_000  # clients kill two seconds after they closed stdin; with the drain below we are gone by then
+WRITER_DRAIN_MS = 300  # at exit: a client that reads is done by then, one that does not never will be
 PROGRESS_HEARTBEAT_MS = 5_000  # below the shortest known client time-out that progress resets
 PROGRESS_INTERVAL_MS = 200  # progress is for people; more than five a second only costs
 SUBSCRIPTION_EVENTS_MAX = 1_000  # per follower; beyond it the rows are read back from the database
@@ -21,6 +21,7 @@ WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024  # 1,000 pages, SQLite's own default, app
 READERS_MAX = 3  # connections; a page is read in under a millisecond
 PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller
 PAGE_ROWS_DEFAULT = 25
+QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIMIT, or asks SQLite itself
 
 # -- worker ----------------------------------------------------------------------------------------------------------
 HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker

@@ -121,8 +121,6 @@ class Connection:
                 group.cancel_scope.cancel()
         finally:
             self.stop()
-            for call in list(self._calls.values()):
-                self._finish(call, self._shutting_down(call.id))
             with anyio.CancelScope(shield=True):
                 await self._transport.drain(WRITER_DRAIN_MS)
             self._transport.stop()

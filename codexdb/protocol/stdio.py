@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import select
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class StdioTransport:
         self._progress = anyio.Event()
         self._closed = False
         self._stopped = False
+        self._writable = _poll_of_pipe(out_fd)
 
     @property
     def closed(self) -> bool:
@@ -137,10 +139,25 @@ class StdioTransport:
         self.send_nowait(data)
 
     def send_nowait(self, data: bytes) -> None:
-        """Queue `data` whatever is queued already. For answers, whose number the client itself bounds."""
-        if not self.closed:
+        """Send or queue `data` whatever is queued already. For answers, whose number the client itself bounds."""
+        if not self.closed and not self._write_at_once(data):
             self._queued += len(data)
             self._queue.put(data)
+
+    def _write_at_once(self, data: bytes) -> bool:
+        """Whether `data` is on its way already: waking the writer's thread costs more than a short write.
+
+        A pipe that polls as writable takes up to PIPE_BUF bytes whole and without blocking (POSIX); of other kinds of
+        file nothing such is promised. With a backlog the writer's thread may be at work, and order matters.
+        """
+        if self.backlog or len(data) > select.PIPE_BUF or self._writable is None or not self._writable.poll(0):
+            return False
+        try:
+            os.write(self._out_fd, data)
+        except OSError as error:
+            _logger.debug("writing failed: %s", error)
+            self._break()
+        return True
 
     async def drain(self, timeout_ms: int) -> bool:
         """Wait until all that was queued is written or lost, but no longer than `timeout_ms`. Whether it was."""
@@ -268,3 +285,12 @@ class StdioTransport:
         self._wake()
         if not self._stopped:
             self._on_broken()
+
+
+def _poll_of_pipe(fd: int) -> "select.poll | None":
+    """Tells whether a pipe takes bytes; None for anything but a pipe."""
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        return None
+    writable = select.poll()
+    writable.register(fd, select.POLLOUT)
+    return writable

@@ -23,7 +23,11 @@ UNKNOWN = (
 
 _OPEN_CALLS = Statement(
     select(tool_calls.c.id, tool_calls.c.call_id, tool_calls.c.state)
-    .where(tool_calls.c.turn_id == bindparam("turn_key"), tool_calls.c.ended_at_ms.is_(None))
+    .where(
+        tool_calls.c.session_id == bindparam("session_key"),
+        tool_calls.c.turn_id == bindparam("turn_key"),
+        tool_calls.c.ended_at_ms.is_(None),
+    )
     .order_by(tool_calls.c.id)
 )
 _CLOSE_CALL = Statement(
@@ -43,7 +47,10 @@ def close_calls(transaction: Transaction, fence: Fence, *, lost: bool, now_ms: i
     """Close every open call of a turn that is ending. `lost`: its worker died, so a started call's effect is
     unknown.
     """
-    rows = cast("list[tuple[int, str, str]]", transaction.all(_OPEN_CALLS, turn_key=fence.turn_key))
+    rows = cast(
+        "list[tuple[int, str, str]]",
+        transaction.all(_OPEN_CALLS, session_key=fence.session_key, turn_key=fence.turn_key),
+    )
     if not rows:
         return
     outputs: list[NewItem] = []

@@ -47,11 +47,13 @@ _INSERT_EVENT = Statement(insert_into(events, "session_id", "seq", "turn_id", "t
 _INSERT_ITEM = Statement(
     insert_into(items, "session_id", "seq", "turn_id", "type", "role", "payload", "partial", "created_at_ms")
 )
-FORGET_DELTAS = Statement(delete(deltas).where(deltas.c.turn_id == bindparam("turn_key")))
+FORGET_DELTAS = Statement(
+    delete(deltas).where(deltas.c.session_id == bindparam("session_key"), deltas.c.turn_id == bindparam("turn_key"))
+)
 _INSERT_DELTA = Statement(
-    insert_into(deltas, "turn_id", "attempt", "item", "offset", "type", "text", "created_at_ms").prefix_with(
-        "OR REPLACE"
-    )
+    insert_into(
+        deltas, "session_id", "turn_id", "attempt", "item", "offset", "type", "text", "created_at_ms"
+    ).prefix_with("OR REPLACE")
 )
 _item_key = (
     select(items.c.id)
@@ -141,7 +143,7 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
     session, turn = claim.fence.session_key, claim.fence.turn_key
     if entry.items:
         insert_items(transaction, session, turn, item_seq, entry.items, now_ms)
-        transaction.run(FORGET_DELTAS, turn_key=turn)
+        transaction.run(FORGET_DELTAS, session_key=session, turn_key=turn)
     for change in entry.calls:
         _change_call(transaction, claim, change, item_seq, now_ms)
     if entry.request is not None:
@@ -237,6 +239,7 @@ def store_delta(
     """
     transaction.run(
         _INSERT_DELTA,
+        session_id=claim.fence.session_key,
         turn_id=claim.fence.turn_key,
         attempt=claim.fence.attempt,
         item=item,

@@ -1,4 +1,4 @@
--- The schema of a new database. Made from the migrations by `python -m tests.migration.snapshot`; do not edit.
+-- The schema of a new database, made by `python -m tests.migration.snapshot`; do not edit.
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -47,6 +47,40 @@ CREATE TABLE workers (
   PRIMARY KEY (id),
   UNIQUE (public_id)
 ) STRICT;
+CREATE TABLE approvals (
+  id INTEGER NOT NULL,
+  public_id TEXT NOT NULL,
+  session_id INTEGER NOT NULL,
+  turn_id INTEGER NOT NULL,
+  tool_call_id INTEGER,
+  kind TEXT NOT NULL,
+  state TEXT NOT NULL,
+  question TEXT NOT NULL,
+  fallback TEXT NOT NULL,
+  decision TEXT,
+  decided_by TEXT,
+  created_at_ms INTEGER NOT NULL,
+  decided_at_ms INTEGER,
+  PRIMARY KEY (id),
+  CONSTRAINT approvals_state_known CHECK (state IN ('pending', 'approved', 'denied', 'withdrawn')),
+  CONSTRAINT approvals_decided_iff_terminal CHECK ((decided_at_ms IS NOT NULL) = (state IN ('approved', 'denied', 'withdrawn'))),
+  UNIQUE (public_id),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX approvals_by_turn ON approvals (session_id, turn_id);
+CREATE INDEX approvals_pending ON approvals (session_id, id) WHERE state = 'pending';
+CREATE TABLE deltas (
+  session_id INTEGER NOT NULL,
+  turn_id INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  item INTEGER NOT NULL,
+  "offset" INTEGER NOT NULL,
+  type TEXT NOT NULL,
+  text TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (session_id, turn_id, attempt, item, "offset"),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) WITHOUT ROWID, STRICT;
 CREATE TABLE events (
   session_id INTEGER NOT NULL,
   seq INTEGER NOT NULL,
@@ -56,8 +90,92 @@ CREATE TABLE events (
   created_at_ms INTEGER NOT NULL,
   PRIMARY KEY (session_id, seq),
   FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
-) WITHOUT ROWID,
- STRICT;
+) WITHOUT ROWID, STRICT;
+CREATE TABLE inputs (
+  id INTEGER NOT NULL,
+  public_id TEXT NOT NULL,
+  session_id INTEGER NOT NULL,
+  turn_id INTEGER,
+  message_id TEXT,
+  opens_session INTEGER DEFAULT 0 NOT NULL,
+  mode TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  content TEXT NOT NULL,
+  content_hash TEXT NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  delivered_at_ms INTEGER,
+  withdrawn_at_ms INTEGER,
+  PRIMARY KEY (id),
+  CONSTRAINT inputs_accepted_once UNIQUE (session_id, message_id),
+  CONSTRAINT inputs_mode_known CHECK (mode IN ('start', 'queue', 'steer', 'create')),
+  CONSTRAINT inputs_outcome_known CHECK (outcome IN ('started', 'queued', 'steered', 'created')),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) STRICT;
+CREATE UNIQUE INDEX inputs_open_one_session ON inputs (message_id) WHERE opens_session = 1 AND message_id IS NOT NULL;
+CREATE TABLE items (
+  id INTEGER NOT NULL,
+  session_id INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  turn_id INTEGER,
+  epoch INTEGER DEFAULT 0 NOT NULL,
+  type TEXT NOT NULL,
+  role TEXT,
+  payload TEXT NOT NULL,
+  text TEXT GENERATED ALWAYS AS (coalesce(json_extract(payload, '$.content[0].text'), json_extract(payload, '$.arguments'), json_extract(payload, '$.output'))) VIRTUAL,
+  partial INTEGER DEFAULT 0 NOT NULL,
+  created_at_ms INTEGER NOT NULL,
+  PRIMARY KEY (id),
+  CONSTRAINT items_in_order UNIQUE (session_id, seq),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) STRICT;
+CREATE TABLE model_requests (
+  id INTEGER NOT NULL,
+  session_id INTEGER NOT NULL,
+  turn_id INTEGER NOT NULL,
+  attempt INTEGER NOT NULL,
+  model TEXT NOT NULL,
+  model_provider TEXT NOT NULL,
+  started_at_ms INTEGER NOT NULL,
+  first_event_at_ms INTEGER,
+  ended_at_ms INTEGER NOT NULL,
+  retries INTEGER NOT NULL,
+  input_tokens INTEGER,
+  cached_input_tokens INTEGER,
+  output_tokens INTEGER,
+  reasoning_output_tokens INTEGER,
+  total_tokens INTEGER,
+  error TEXT,
+  PRIMARY KEY (id),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX model_requests_by_turn ON model_requests (session_id, turn_id);
+CREATE TABLE tool_calls (
+  id INTEGER NOT NULL,
+  public_id TEXT NOT NULL,
+  session_id INTEGER NOT NULL,
+  turn_id INTEGER NOT NULL,
+  item_id INTEGER,
+  output_item_id INTEGER,
+  call_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  arguments TEXT NOT NULL,
+  state TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  pid INTEGER,
+  pid_started_at TEXT,
+  exit_code INTEGER,
+  output TEXT,
+  proposed_at_ms INTEGER NOT NULL,
+  started_at_ms INTEGER,
+  ended_at_ms INTEGER,
+  PRIMARY KEY (id),
+  CONSTRAINT tool_calls_state_known CHECK (state IN ('proposed', 'approved', 'denied', 'started', 'succeeded', 'failed', 'unknown', 'aborted')),
+  CONSTRAINT tool_calls_ended_iff_terminal CHECK ((ended_at_ms IS NOT NULL) = (state IN ('denied', 'succeeded', 'failed', 'unknown', 'aborted'))),
+  CONSTRAINT tool_calls_started_if_run CHECK (state NOT IN ('started', 'succeeded', 'failed', 'unknown') OR started_at_ms IS NOT NULL),
+  UNIQUE (public_id),
+  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX tool_calls_by_turn ON tool_calls (session_id, turn_id);
 CREATE TABLE turns (
   id INTEGER NOT NULL,
   public_id TEXT NOT NULL,
@@ -92,146 +210,9 @@ CREATE TABLE turns (
   FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
   FOREIGN KEY(worker_id) REFERENCES workers (id)
 ) STRICT;
-CREATE INDEX turns_by_worker ON turns (worker_id) WHERE worker_id IS NOT NULL;
 CREATE UNIQUE INDEX turns_one_holds_session ON turns (session_id) WHERE state IN ('ready', 'running', 'waiting');
 CREATE INDEX turns_queued ON turns (session_id, id) WHERE state = 'queued';
 CREATE INDEX turns_ready ON turns (id) WHERE state = 'ready';
-CREATE TABLE deltas (
-  turn_id INTEGER NOT NULL,
-  attempt INTEGER NOT NULL,
-  item INTEGER NOT NULL,
-  "offset" INTEGER NOT NULL,
-  type TEXT NOT NULL,
-  text TEXT NOT NULL,
-  created_at_ms INTEGER NOT NULL,
-  PRIMARY KEY (turn_id, attempt, item, "offset"),
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE
-) WITHOUT ROWID,
- STRICT;
-CREATE TABLE inputs (
-  id INTEGER NOT NULL,
-  public_id TEXT NOT NULL,
-  session_id INTEGER NOT NULL,
-  turn_id INTEGER,
-  message_id TEXT,
-  opens_session INTEGER DEFAULT 0 NOT NULL,
-  mode TEXT NOT NULL,
-  outcome TEXT NOT NULL,
-  content TEXT NOT NULL,
-  content_hash TEXT NOT NULL,
-  created_at_ms INTEGER NOT NULL,
-  delivered_at_ms INTEGER,
-  withdrawn_at_ms INTEGER,
-  PRIMARY KEY (id),
-  CONSTRAINT inputs_accepted_once UNIQUE (session_id, message_id),
-  CONSTRAINT inputs_mode_known CHECK (mode IN ('start', 'queue', 'steer', 'create')),
-  CONSTRAINT inputs_outcome_known CHECK (outcome IN ('started', 'queued', 'steered', 'created')),
-  UNIQUE (public_id),
-  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE
-) STRICT;
-CREATE INDEX inputs_by_turn ON inputs (turn_id);
-CREATE UNIQUE INDEX inputs_open_one_session ON inputs (message_id) WHERE opens_session = 1 AND message_id IS NOT NULL;
-CREATE TABLE items (
-  id INTEGER NOT NULL,
-  session_id INTEGER NOT NULL,
-  seq INTEGER NOT NULL,
-  turn_id INTEGER,
-  epoch INTEGER DEFAULT 0 NOT NULL,
-  type TEXT NOT NULL,
-  role TEXT,
-  payload TEXT NOT NULL,
-  text TEXT GENERATED ALWAYS AS (coalesce(json_extract(payload, '$.content[0].text'), json_extract(payload, '$.arguments'), json_extract(payload, '$.output'))) VIRTUAL,
-  partial INTEGER DEFAULT 0 NOT NULL,
-  created_at_ms INTEGER NOT NULL,
-  PRIMARY KEY (id),
-  CONSTRAINT items_in_order UNIQUE (session_id, seq),
-  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE
-) STRICT;
-CREATE INDEX items_by_turn ON items (turn_id);
-CREATE TABLE model_requests (
-  id INTEGER NOT NULL,
-  session_id INTEGER NOT NULL,
-  turn_id INTEGER NOT NULL,
-  attempt INTEGER NOT NULL,
-  model TEXT NOT NULL,
-  model_provider TEXT NOT NULL,
-  started_at_ms INTEGER NOT NULL,
-  first_event_at_ms INTEGER,
-  ended_at_ms INTEGER NOT NULL,
-  retries INTEGER NOT NULL,
-  input_tokens INTEGER,
-  cached_input_tokens INTEGER,
-  output_tokens INTEGER,
-  reasoning_output_tokens INTEGER,
-  total_tokens INTEGER,
-  error TEXT,
-  PRIMARY KEY (id),
-  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE
-) STRICT;
-CREATE INDEX model_requests_by_session ON model_requests (session_id);
-CREATE INDEX model_requests_by_turn ON model_requests (turn_id);
-CREATE TABLE tool_calls (
-  id INTEGER NOT NULL,
-  public_id TEXT NOT NULL,
-  session_id INTEGER NOT NULL,
-  turn_id INTEGER NOT NULL,
-  item_id INTEGER,
-  output_item_id INTEGER,
-  call_id TEXT NOT NULL,
-  name TEXT NOT NULL,
-  arguments TEXT NOT NULL,
-  state TEXT NOT NULL,
-  attempt INTEGER NOT NULL,
-  pid INTEGER,
-  pid_started_at TEXT,
-  exit_code INTEGER,
-  output TEXT,
-  proposed_at_ms INTEGER NOT NULL,
-  started_at_ms INTEGER,
-  ended_at_ms INTEGER,
-  PRIMARY KEY (id),
-  CONSTRAINT tool_calls_state_known CHECK (state IN ('proposed', 'approved', 'denied', 'started', 'succeeded', 'failed', 'unknown', 'aborted')),
-  CONSTRAINT tool_calls_ended_iff_terminal CHECK ((ended_at_ms IS NOT NULL) = (state IN ('denied', 'succeeded', 'failed', 'unknown', 'aborted'))),
-  CONSTRAINT tool_calls_started_if_run CHECK (state NOT IN ('started', 'succeeded', 'failed', 'unknown') OR started_at_ms IS NOT NULL),
-  UNIQUE (public_id),
-  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE,
-  FOREIGN KEY(item_id) REFERENCES items (id) ON DELETE SET NULL,
-  FOREIGN KEY(output_item_id) REFERENCES items (id) ON DELETE SET NULL
-) STRICT;
-CREATE INDEX tool_calls_by_item ON tool_calls (item_id);
-CREATE INDEX tool_calls_by_output ON tool_calls (output_item_id);
-CREATE INDEX tool_calls_by_session ON tool_calls (session_id);
-CREATE INDEX tool_calls_by_turn ON tool_calls (turn_id);
-CREATE TABLE approvals (
-  id INTEGER NOT NULL,
-  public_id TEXT NOT NULL,
-  session_id INTEGER NOT NULL,
-  turn_id INTEGER NOT NULL,
-  tool_call_id INTEGER,
-  kind TEXT NOT NULL,
-  state TEXT NOT NULL,
-  question TEXT NOT NULL,
-  fallback TEXT NOT NULL,
-  decision TEXT,
-  decided_by TEXT,
-  created_at_ms INTEGER NOT NULL,
-  decided_at_ms INTEGER,
-  PRIMARY KEY (id),
-  CONSTRAINT approvals_state_known CHECK (state IN ('pending', 'approved', 'denied', 'withdrawn')),
-  CONSTRAINT approvals_decided_iff_terminal CHECK ((decided_at_ms IS NOT NULL) = (state IN ('approved', 'denied', 'withdrawn'))),
-  UNIQUE (public_id),
-  FOREIGN KEY(session_id) REFERENCES sessions (id) ON DELETE CASCADE,
-  FOREIGN KEY(turn_id) REFERENCES turns (id) ON DELETE CASCADE,
-  FOREIGN KEY(tool_call_id) REFERENCES tool_calls (id) ON DELETE CASCADE
-) STRICT;
-CREATE INDEX approvals_by_session ON approvals (session_id);
-CREATE INDEX approvals_by_tool_call ON approvals (tool_call_id);
-CREATE INDEX approvals_by_turn ON approvals (turn_id);
-CREATE INDEX approvals_pending ON approvals (session_id, id) WHERE state = 'pending';
 CREATE TRIGGER turns_legal_moves BEFORE UPDATE OF state ON turns
 WHEN OLD.state <> NEW.state AND NOT (
         (OLD.state = 'queued' AND NEW.state = 'ready')

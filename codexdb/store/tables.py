@@ -2,6 +2,9 @@
 
 Conventions: `id` is the integer key used inside, `public_id` the UUIDv7 that people see, `<table>_id` an integer
 reference, `*_at_ms` UTC epoch milliseconds. JSON is TEXT. Every table is STRICT.
+
+Everything of a session references the session, and goes with it. References between its parts (to a turn, an item, a
+call) are plain integers: each enforced one needs an index of its own, which every write would pay for (docs/adr/0009).
 """
 
 from sqlalchemy import (
@@ -55,7 +58,7 @@ def _session() -> Column[int]:
 
 
 def _turn(*, nullable: bool = False) -> Column[int]:
-    return Column("turn_id", Integer, ForeignKey("turns.id", ondelete="CASCADE"), nullable=nullable)
+    return Column("turn_id", Integer, nullable=nullable)
 
 
 workers = _table(
@@ -144,12 +147,11 @@ Index(
 )
 Index("turns_queued", turns.c.session_id, turns.c.id, sqlite_where=text("state = 'queued'"))
 Index("turns_ready", turns.c.id, sqlite_where=text("state = 'ready'"))
-Index("turns_by_worker", turns.c.worker_id, sqlite_where=text("worker_id IS NOT NULL"))
 
 inputs = _table(
     "inputs",
     _key(),
-    _public_id(),
+    Column("public_id", Text, nullable=False),
     _session(),
     _turn(nullable=True),
     Column("message_id", Text),  # the sender's own name for it
@@ -171,7 +173,6 @@ Index(
     unique=True,
     sqlite_where=text("opens_session = 1 AND message_id IS NOT NULL"),
 )
-Index("inputs_by_turn", inputs.c.turn_id)
 
 items = _table(
     "items",
@@ -196,9 +197,7 @@ items = _table(
     Column("created_at_ms", Integer, nullable=False),
     UniqueConstraint("session_id", "seq", name="items_in_order"),
 )
-Index("items_by_turn", items.c.turn_id)
 
-# No reference to turns: an index for it would cost every event, and sessions take their events with them.
 events = _table(
     "events",
     Column("session_id", Integer, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
@@ -212,7 +211,8 @@ events = _table(
 
 deltas = _table(
     "deltas",
-    Column("turn_id", Integer, ForeignKey("turns.id", ondelete="CASCADE"), primary_key=True),
+    Column("session_id", Integer, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("turn_id", Integer, primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("item", Integer, primary_key=True),  # which unfinished item of the attempt, from 0
     Column("offset", Integer, primary_key=True),  # of this piece, in pieces
@@ -228,8 +228,8 @@ tool_calls = _table(
     _public_id(),
     _session(),
     _turn(),
-    Column("item_id", Integer, ForeignKey("items.id", ondelete="SET NULL")),
-    Column("output_item_id", Integer, ForeignKey("items.id", ondelete="SET NULL")),
+    Column("item_id", Integer),
+    Column("output_item_id", Integer),
     Column("call_id", Text, nullable=False),  # the model's name for it
     Column("name", Text, nullable=False),
     Column("arguments", Text, nullable=False),
@@ -249,10 +249,7 @@ tool_calls = _table(
         name="tool_calls_started_if_run",
     ),
 )
-Index("tool_calls_by_turn", tool_calls.c.turn_id)
-Index("tool_calls_by_session", tool_calls.c.session_id)
-Index("tool_calls_by_item", tool_calls.c.item_id)
-Index("tool_calls_by_output", tool_calls.c.output_item_id)
+Index("tool_calls_by_turn", tool_calls.c.session_id, tool_calls.c.turn_id)
 
 approvals = _table(
     "approvals",
@@ -260,7 +257,7 @@ approvals = _table(
     _public_id(),
     _session(),
     _turn(),
-    Column("tool_call_id", Integer, ForeignKey("tool_calls.id", ondelete="CASCADE")),
+    Column("tool_call_id", Integer),
     Column("kind", Text, nullable=False),  # exec, patch, tool
     Column("state", Text, nullable=False),
     Column("question", Text, nullable=False),  # JSON
@@ -273,9 +270,7 @@ approvals = _table(
     _iff(APPROVAL, "decided_at_ms", APPROVAL.terminal, "decided_iff_terminal"),
 )
 Index("approvals_pending", approvals.c.session_id, approvals.c.id, sqlite_where=text("state = 'pending'"))
-Index("approvals_by_session", approvals.c.session_id)
-Index("approvals_by_turn", approvals.c.turn_id)
-Index("approvals_by_tool_call", approvals.c.tool_call_id)
+Index("approvals_by_turn", approvals.c.session_id, approvals.c.turn_id)
 
 model_requests = _table(
     "model_requests",
@@ -296,5 +291,4 @@ model_requests = _table(
     Column("total_tokens", Integer),
     Column("error", Text),
 )
-Index("model_requests_by_turn", model_requests.c.turn_id)
-Index("model_requests_by_session", model_requests.c.session_id)
+Index("model_requests_by_turn", model_requests.c.session_id, model_requests.c.turn_id)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select, text, update
 
 from codexdb.domain.event import Event, task_started
 from codexdb.domain.item import Item
@@ -21,13 +21,13 @@ from codexdb.domain.outcome import (
     Started,
 )
 from codexdb.domain.record import NewItem
-from codexdb.domain.transition import TURN, TurnState
+from codexdb.domain.transition import HOLDS_SESSION, TURN, TurnState
 from codexdb.domain.worker import Claim, Fence, InterruptRequest
 from codexdb.store.calls import close_calls
 from codexdb.store.record import FORGET_DELTAS, announce_events, insert_events, insert_items
 from codexdb.store.sessions import NewSession, insert_session
 from codexdb.store.statement import Statement, insert_into
-from codexdb.store.tables import inputs, sessions, turns
+from codexdb.store.tables import inputs, quoted, sessions, turns
 from codexdb.store.transaction import Transaction
 
 _next_turn_key = select(func.coalesce(func.max(turns.c.id), 0) + 1).scalar_subquery()
@@ -137,8 +137,8 @@ _REQUEST_INTERRUPT = Statement(
 _HELD_BY = Statement(
     select(turns.c.id, turns.c.public_id, turns.c.attempt, turns.c.submission_id, sessions.c.id, sessions.c.public_id)
     .select_from(turns.join(sessions, sessions.c.id == turns.c.session_id))
-    .where(turns.c.worker_id == bindparam("worker_key"))
-)
+    .where(text(f"turns.state IN ({quoted(HOLDS_SESSION)})"), turns.c.worker_id == bindparam("worker_key"))
+)  # spelt like the condition of `turns_one_holds_session`, whose index thereby finds the few turns that are open
 
 
 class _Held(NamedTuple):
@@ -256,7 +256,7 @@ def end(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int) -> 
     if changed == 0:
         return False
     close_calls(transaction, fence, lost=ending.reason == "server_stopped", now_ms=now_ms)
-    transaction.run(FORGET_DELTAS, turn_key=fence.turn_key)
+    transaction.run(FORGET_DELTAS, session_key=fence.session_key, turn_key=fence.turn_key)
     freed = transaction.one(
         _FREE_SESSION, session_key=fence.session_key, turn_key=fence.turn_key, events=1, now_ms=now_ms
     )

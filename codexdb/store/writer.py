@@ -72,6 +72,7 @@ class Writer:
         self._orderly: deque[AnyOperation] = deque()  # turns' own records, in their order
         self._closing = False
         self._connection: sqlite3.Connection | None = None
+        self._checkpointed_bytes = 0  # of the WAL at the last checkpoint: it is then filled again before it grows
         self.generation = 0  # grows on the thread when a commit failed and nobody knows what it left behind
         self._thread = threading.Thread(target=self._run, name="codexdb-writer", daemon=True)
         self._thread.start()
@@ -123,10 +124,10 @@ class Writer:
             try:
                 batch = self._take_batch()
                 self._commit(batch)
+                self._hand_back(batch)
                 self._checkpoint_if_due()
             finally:
                 self._lock.unlock()
-            self._hand_back(batch)
         self._shut()
 
     def _await_work(self) -> bool:
@@ -253,8 +254,10 @@ class Writer:
     def _checkpoint_if_due(self) -> None:
         """Under the file lock, so that no two processes checkpoint at once."""
         try:
-            if self._wal.stat().st_size >= WAL_CHECKPOINT_BYTES:
+            size = self._wal.stat().st_size
+            if size >= WAL_CHECKPOINT_BYTES and size > self._checkpointed_bytes:
                 self._connected().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._checkpointed_bytes = size
         except (OSError, sqlite3.Error):
             return  # it is tried again after the next commit
 

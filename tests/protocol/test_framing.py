@@ -121,6 +121,12 @@ def test_harmless_variations_are_accepted(echo: ServerProcess, name: str, line: 
     assert answer["result"] == {"a": 1}
 
 
+@pytest.mark.parametrize("params", [b"[]", b"5", b'"x"', b"null", b"{}"])
+def test_ping_does_not_look_at_its_params(echo: ServerProcess, params: bytes) -> None:
+    [answer] = answers_to(echo, b'{"id":"p","method":"ping","params":' + params + b"}\n")
+    assert answer == {"jsonrpc": "2.0", "id": "p", "result": {}}
+
+
 @pytest.mark.parametrize("params", [b"", b',"params":null'])
 def test_params_may_be_left_out(echo: ServerProcess, params: bytes) -> None:
     before = len(echo.messages)
@@ -233,6 +239,8 @@ def test_scrubbed_text_can_be_encoded_and_keeps_everything_else(text: str) -> No
     scrubbed = jsonrpc.scrub({"text": [text, 1, None]})
     assert json.loads(jsonrpc.result(1, {"text": text}))["result"] == {"text": jsonrpc.scrub(text)}
     assert scrubbed == {"text": [jsonrpc.scrub(text), 1, None]}
+    line = json.dumps({"id": 1, "method": "m", "params": {text: text}}).encode()
+    assert jsonrpc.decode(line) == jsonrpc.Request(1, "m", {str(jsonrpc.scrub(text)): jsonrpc.scrub(text)})
     assert str(jsonrpc.scrub(text)).replace("\ufffd", "").replace("😀", "") == "".join(
         character for character in text if character in "abé"
     )

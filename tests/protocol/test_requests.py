@@ -84,6 +84,7 @@ def test_a_result_that_is_not_json_becomes_an_internal_error_and_is_followed_up_
 ) -> None:
     before = len(echo.messages)
     assert call(echo, "unwritable", {"kind": "object"})["error"] == {"code": -32603, "message": "internal error"}
+    call(echo, "ping")
     assert echo.messages[before + 1] == {"jsonrpc": "2.0", "method": "followed", "params": {}}
 
 
@@ -192,6 +193,17 @@ def test_a_cancelled_request_ends_without_an_answer_and_its_handler_knows_why(tm
         ids = [message["id"] for message in server.messages]
         assert "c1" not in ids
         assert 2 not in ids
+
+
+def test_only_the_very_same_id_cancels(echo: ServerProcess) -> None:
+    slow = echo.request("slow", {"until": "same id"}, id=1_000_000)
+    for other in ("1000000", 1e6, None, [1_000_000], {"id": 1_000_000}):
+        cancel = {"method": "notifications/cancelled", "params": {"requestId": other}}
+        ping = f"with {other}"  # in one piece with it, so that neither may harm the other
+        echo.send_raw(json.dumps(cancel).encode() + b"\n" + line(ping, "ping"))
+        echo.wait_response(ping)
+    call(echo, "release", {"name": "same id"})
+    assert echo.wait_response(slow)["result"] == {"released": "same id"}
 
 
 def test_a_request_cancelled_before_it_began_is_never_begun(tmp_path: Path) -> None:
