@@ -17,7 +17,8 @@ from codexdb.config.source import ConfigSource
 from codexdb.domain.clock import SystemClock
 from codexdb.domain.errors import CodexDBError
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import EOF_GRACE_MS
+from codexdb.domain.limits import CRASHES_MAX, EOF_GRACE_MS, RESUME_AGE_MS_MAX
+from codexdb.domain.worker import RescuePolicy
 from codexdb.protocol.connection import Connection
 from codexdb.protocol.context import OnCancel, ToolContext
 from codexdb.protocol.follower import Followers
@@ -41,6 +42,9 @@ class Options:
     overrides: JsonObject = field(default_factory=dict[str, object], repr=False)
     on_cancel: OnCancel = OnCancel.AUTO
     finish_on_eof: bool = False
+    works: bool = True  # False: messages are accepted, and left for others to work on
+    resume: bool = True  # False: a dead worker's turns are interrupted
+    resume_age_ms_max: int = RESUME_AGE_MS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,14 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             clock,
             lambda settings, session_id: config.reopen(settings, secrets.of(session_id)),
             endpoint,
+            RescuePolicy(options.resume, options.resume_age_ms_max, CRASHES_MAX),
+            works=options.works,
         )
-        key = await worker.register()
+        await worker.register()
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
-                yield Application(SessionService(store, clock, secrets, key), config, worker)
+                yield Application(SessionService(store, clock, secrets, lambda: worker.key), config, worker)
                 group.cancel_scope.cancel()
         finally:
             await worker.retire()

@@ -3,14 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import anyio
+
 from codexdb.agent.journal import Journal
 from codexdb.agent.tools import plan, shell
+from codexdb.agent.tools.output import Capture
 from codexdb.domain import event
+from codexdb.domain.clock import Clock
 from codexdb.domain.item import Item, function_call_output
 from codexdb.domain.json import JsonObject
+from codexdb.domain.limits import LEASE_MS, TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem
 from codexdb.domain.session import SessionSettings
 
+STOPPED = "The command was stopped while it ran. What it did until then stands. It had printed:"
 SHELL_NAMES = frozenset({"shell", "container.exec"})  # the second is what some models were trained to say
 
 
@@ -20,6 +26,7 @@ class CallContext:
 
     settings: SessionSettings
     environment: Mapping[str, str]  # the whole environment of a command
+    clock: Clock
 
 
 async def run_call(context: CallContext, journal: Journal, call: str, item: Item) -> Item:
@@ -65,12 +72,25 @@ def _update_plan(journal: Journal, call: str, call_id: str, arguments: str) -> I
     return output
 
 
+def _abort(journal: Journal, call: str, call_id: str, capture: Capture) -> None:
+    """The command was stopped on purpose: its outcome is known, and so is what it printed."""
+    capture.finish()
+    output = function_call_output(call_id, f"{STOPPED}\n{capture.text(TOOL_OUTPUT_BYTES_MAX)}".rstrip())
+    ended = CallEnded(call, "aborted", None, capture.text(TOOL_OUTPUT_STORED_BYTES_MAX))
+    journal.append(Entry(calls=[ended], items=[NewItem(output)]))
+
+
 async def _run_shell(
     context: CallContext, journal: Journal, call: str, call_id: str, command: shell.ShellCommand
 ) -> Item:
+    asked_at_ms = context.clock.monotonic_ms()
     intent: list[CallChange] = [CallDecided(call, approved=True), CallStarted(call)]
     journal.append(Entry(calls=intent, events=[event.exec_command_begin(call_id, command.argv, command.cwd)]))
     await journal.settle()
+    while context.clock.monotonic_ms() - asked_at_ms > LEASE_MS // 3:  # stopped meanwhile: is it still our turn?
+        asked_at_ms = context.clock.monotonic_ms()
+        journal.append(Entry())
+        await journal.settle()
 
     async def on_started(pid: int, pid_started_at: str) -> None:
         journal.append(Entry(calls=[CallSpawned(call, pid, pid_started_at)]))
@@ -78,7 +98,14 @@ async def _run_shell(
     def on_output(stream: str, chunk: bytes) -> None:
         journal.delta(0, event.exec_command_output_delta(call_id, stream, chunk))
 
-    result = await shell.run(command, environment=context.environment, on_started=on_started, on_output=on_output)
+    capture = Capture()
+    try:
+        result = await shell.run(
+            command, environment=context.environment, on_started=on_started, on_output=on_output, capture=capture
+        )
+    except anyio.get_cancelled_exc_class():
+        _abort(journal, call, call_id, capture)
+        raise
     output = function_call_output(call_id, result.output_for_model)
     ended = CallEnded(call, "succeeded" if result.succeeded else "failed", result.exit_code, result.stored_output)
     shown = event.exec_command_end(call_id, result.stdout, result.stderr, result.exit_code, result.duration_ns)

@@ -1,7 +1,9 @@
 """What the turn loop writes to. The worker implements it on rows; the agent never sees them."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from codexdb.domain.item import Item
 from codexdb.domain.json import JsonObject
 from codexdb.domain.record import Entry
 
@@ -19,6 +21,14 @@ class Journal(Protocol):
         Raises:
             FenceLostError: the turn is no longer ours. Nothing of the lost entries was written; stop at once.
             StoreFailedError: the disk refused.
+        """
+        ...
+
+    async def steered(self) -> Sequence[Item]:
+        """Messages that came in for this turn and are on record from now on; each is returned once.
+
+        Raises:
+            FenceLostError: as `settle`.
         """
         ...
 

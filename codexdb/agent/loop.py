@@ -28,10 +28,10 @@ from codexdb.domain import event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import ModelError
 from codexdb.domain.ids import new_id
-from codexdb.domain.item import Item, assistant_message, texts
+from codexdb.domain.item import Item, texts
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import TOOL_CALLS_PER_RESPONSE_MAX
-from codexdb.domain.record import CallProposed, Entry, NewItem, RequestEnded, Usage
+from codexdb.domain.record import CallProposed, Entry, NewItem, OpenCall, RequestEnded, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ class TurnPlan:
     reasoning: JsonObject | None
     calls: CallContext
     retries_max: int
+    open_calls: Sequence[OpenCall] = ()  # of an earlier attempt: made, and not started
+    this_turn: Sequence[Item] = ()  # the part of the history that belongs to this turn
+    retry_at_ms: int | None = None  # an earlier attempt was waiting until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,12 @@ class _Response:
         self.done: list[Item] = []  # complete and on record
         self.outputs: list[Item] = []  # of its calls, in their order
         self.calls = 0
-        self.text = ""  # of a message that is not complete yet
         self.usage: Usage | None = None
         self.failure: RequestFailed | None = None
 
 
 class TurnLoop:
-    """Works one turn to its end. Cancellation records partial text, ends a running command and then goes on upward."""
+    """Works one turn to its end. Cancellation ends a running command, records what it printed, and goes on upward."""
 
     def __init__(self, plan: TurnPlan, journal: Journal, model: ModelClient, clock: Clock) -> None:
         self._plan = plan
@@ -94,11 +96,29 @@ class TurnLoop:
             CredentialsMissingError: the provider's key is missing.
             FenceLostError: the turn is somebody else's now.
         """
+        if await self._go_on():
+            return self._last_message
         while True:
+            self._items += await self._journal.steered()
             response = await self._ask_until_answered()
             if response.calls == 0:
                 return self._last_message
-            await self._journal.settle()
+
+    async def _go_on(self) -> bool:
+        """Pick up what an earlier attempt left: run the calls it had not started, wait out its retry. Whether the turn
+        is answered already: its last word is on record, and asking again would give another.
+        """
+        for call in self._plan.open_calls:
+            self._items.append(await run_call(self._plan.calls, self._journal, call.id, call.item))
+        if self._plan.open_calls or not self._plan.this_turn:
+            return False
+        last = self._plan.this_turn[-1]
+        if last.get("type") == "message" and last.get("role") == "assistant":
+            self._last_message = next(reversed(texts(last)), None)
+            return True
+        if self._plan.retry_at_ms is not None:
+            await anyio.sleep(max(0, self._plan.retry_at_ms - self._clock.now_ms()) / 1000)
+        return False
 
     async def _ask_until_answered(self) -> _Response:
         """One response, or as much of one as is worth going on from."""
@@ -115,7 +135,8 @@ class TurnLoop:
                 raise ModelError(exhausted(failure)) from failure
             retries += 1
             wait_ms = delay_ms(failure, retries)
-            self._append(events=[event.background_event(retrying(failure, retries, self._plan.retries_max, wait_ms))])
+            notice = event.background_event(retrying(failure, retries, self._plan.retries_max, wait_ms))
+            self._journal.append(Entry(events=[notice], retry_at_ms=self._clock.now_ms() + wait_ms))
             await anyio.sleep(wait_ms / 1000)
 
     async def _ask(self, retries: int) -> _Response:
@@ -131,7 +152,6 @@ class TurnLoop:
             raise _only(errors) from None
         finally:
             pending.close()
-            self._keep_partial(response)
         self._items += [*response.done, *response.outputs]
         self._append(
             events=[_token_count(response.usage)] if response.usage else [], request=self._account(response, retries)
@@ -154,7 +174,6 @@ class TurnLoop:
                     response.first_event_at_ms = self._clock.now_ms()
                 match each:
                     case TextDelta():
-                        response.text += each.text
                         self._journal.delta(self._delta_item, event.agent_message_delta(each.text))
                     case ReasoningDelta():
                         if not each.raw:
@@ -172,8 +191,6 @@ class TurnLoop:
         """Put a complete item on record at once; show it, or run it, when everything before it is done."""
         response.done.append(item)
         self._delta_item += 1
-        if item.get("type") == "message":
-            response.text = ""
         if item.get("type") != "function_call":
             self._append(items=[NewItem(item)], events=[] if response.calls else self._shown(item))
             if response.calls:
@@ -211,14 +228,6 @@ class TurnLoop:
             self._append(events=[event.background_event("The answer was cut off at the model's output limit.")])
         elif finished.reason == "content_filter":
             raise ModelError("the endpoint's content filter stopped the answer")
-
-    def _keep_partial(self, response: _Response) -> None:
-        """Text of a message that will not be completed: kept where the turn ends here, forgotten where it is asked
-        again.
-        """
-        if response.text and response.failure is None:
-            self._append(items=[NewItem(assistant_message(response.text), partial=True)])
-            response.text = ""
 
     def _account(self, response: _Response, retries: int) -> RequestEnded:
         return RequestEnded(

@@ -125,6 +125,14 @@ class CommittedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnSuspended:
+    """No worker has this turn any more; it waits for another. Whoever waits in this process is told so."""
+
+    session_id: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of an unfinished item. May be lost; whatever it belongs to is committed whole later."""
 

@@ -26,6 +26,10 @@ QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIM
 # -- worker ----------------------------------------------------------------------------------------------------------
 HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker
 LEASE_MS = 30_000  # a worker silent for longer may be replaced
+TURNS_QUEUED_MAX = 100  # behind one turn; more is a client in a loop
+CRASHES_MAX = 3  # a turn that took its worker down so often is given up
+RESUME_AGE_MS_MAX = 15 * 60_000  # nothing goes on unattended that nobody has thought of for longer
+FOREIGN_POLL_MS = 50  # how soon another process's commits are noticed
 STORE_RETRY_MS = 1_000  # between two tries to end a turn while the disk refuses
 TURNS_RUNNING_MAX = 1_000  # in one process; the rest stays `ready`
 

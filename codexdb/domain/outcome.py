@@ -1,6 +1,15 @@
 """What became of a message that somebody sent. Refusals that a caller must expect are values, not exceptions."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class IfRunning(StrEnum):
+    """What is to become of a message whose session is held by a turn."""
+
+    REJECT = "reject"
+    QUEUE = "queue"  # a turn of its own, behind
+    STEER = "steer"  # into the running turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,6 +18,41 @@ class Started:
 
     session_id: str
     turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The message has a turn of its own, which starts when those before it have ended."""
+
+    session_id: str
+    turn_id: str
+    position: int  # 1: next
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """The message goes into this running turn, before its next model request; if that ends first, into a turn that
+    comes next.
+    """
+
+    session_id: str
+    turn_id: str
+    input_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFull:
+    """Too many turns wait already. Nothing was written."""
+
+    session_id: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """`parent_message_id` is not the newest message of the session. Nothing was written."""
+
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +106,7 @@ class Created:
     session_id: str
 
 
-SendOutcome = Started | Duplicate | Busy | NotFound | Archived | Conflict | Empty
+SendOutcome = (
+    Started | Queued | Steered | QueueFull | Outdated | Duplicate | Busy | NotFound | Archived | Conflict | Empty
+)
 CreateOutcome = Created | Duplicate | Conflict

@@ -38,6 +38,14 @@ class CallProposed:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call on record that was not started: nothing has happened yet, so it may be run."""
+
+    id: str
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
 class CallDecided:
     """Policy, or a person, said yes or no."""
 
@@ -95,3 +103,4 @@ class Entry:
     events: Sequence[Event] = ()
     request: RequestEnded | None = None
     plan: JsonObject | None = None  # the session's latest
+    retry_at_ms: int | None = None  # when the failed model request is tried again

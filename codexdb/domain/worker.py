@@ -31,6 +31,20 @@ class InterruptRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkWaiting:
+    """There may be a turn that waits for a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class RescuePolicy:
+    """What becomes of the turns of a dead worker."""
+
+    resume: bool  # False: they are interrupted
+    age_ms_max: int  # of the last event; an older turn is interrupted, so that nothing goes on unattended
+    crashes_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerIdentity:
     """A process, in terms that survive it: enough to tell later whether it is still that process."""
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from codexdb.domain.ids import parse_id
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from codexdb.domain.outcome import IfRunning
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
 MESSAGE_ID_CHARS_MAX = 200  # room for any scheme of names; it is a key, not a text
@@ -27,6 +28,20 @@ class Arguments(BaseModel):
     """Unknown arguments are passed over, as clients of the original rely on."""
 
     model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+IfRunningChoice = Annotated[
+    IfRunning,
+    Field(
+        strict=False,
+        description="If another message is being worked on: `reject` this one, `queue` it as the next turn, or `steer` "
+        "the running turn with it.",
+    ),
+]
+ParentMessageId = Annotated[
+    str | None,
+    Field(description="The message that you take for the newest; another one there refuses this call."),
+]
 
 
 class CodexArguments(Arguments):
@@ -66,6 +81,8 @@ class ReplyArguments(Arguments):
     conversation_id: str | None = Field(None, alias="conversationId", description="An older name of `threadId`.")
     session_id: str | None = Field(None, alias="sessionId", description="The oldest name of `threadId`.")
     message_id: MessageId = None
+    parent_message_id: ParentMessageId = None
+    if_running: IfRunningChoice = IfRunning.REJECT
 
 
 class TextPart(BaseModel):
@@ -102,8 +119,9 @@ class ConversationArguments(Arguments):
 
 class SendArguments(ConversationArguments):
     content: list[Part] = Field(description="The message, in parts.")
-    parent_message_id: str | None = Field(None, description="Accepted for older clients, and not used.")
+    parent_message_id: ParentMessageId = None
     message_id: MessageId = None
+    if_running: IfRunningChoice = IfRunning.REJECT
 
     @field_validator("parent_message_id")
     @classmethod
@@ -149,7 +167,7 @@ class StreamArguments(ConversationArguments):
 
 
 class InterruptArguments(ConversationArguments):
-    pass
+    turn_id: str | None = Field(None, description="End this turn, also one that waits; without it, the running one.")
 
 
 class ListArguments(Arguments):

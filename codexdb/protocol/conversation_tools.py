@@ -7,7 +7,7 @@ from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id
 from codexdb.domain.json import JsonObject, decode
-from codexdb.domain.outcome import Conflict, Created, Duplicate, Started
+from codexdb.domain.outcome import Conflict, Created, Duplicate, Queued, Started, Steered
 from codexdb.protocol.arguments import (
     CreateArguments,
     InterruptArguments,
@@ -56,19 +56,36 @@ async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Re
     """The check-and-set. Success is exactly the original's object unless a `message_id` was given."""
     session_id = arguments.conversation_id
     content: list[JsonObject] = [part.model_dump() for part in arguments.content]
-    message = Message(content, str(call.id), arguments.message_id, trace_context(call))
+    message = Message(
+        content,
+        str(call.id),
+        arguments.message_id,
+        trace_context(call),
+        arguments.if_running,
+        arguments.parent_message_id,
+    )
     with context.followers.accepting(session_id) as follower:
         outcome = await whole(context.service.send(session_id, message))
-        if isinstance(outcome, Started):
+        if isinstance(outcome, Started | Queued):
             follower.watch(outcome.turn_id, _shown_under(context, call, session_id))
-    if isinstance(outcome, Started | Duplicate):
-        named: JsonObject = {}
-        if arguments.message_id is not None:
-            told = "started" if isinstance(outcome, Started) else "duplicate"
-            named = {"outcome": told, "turn_id": outcome.turn_id}
-        return Reply(structured({"status": "ok", **named}))
+    if isinstance(outcome, Started | Queued | Steered | Duplicate):
+        asked = not arguments.model_fields_set.isdisjoint({"message_id", "if_running", "parent_message_id"})
+        return Reply(structured({"status": "ok", **(_named(outcome) if asked else {})}))
     text, kind, details = refusal(outcome)
     return Reply(status_error(text, kind, **details))
+
+
+def _named(outcome: Started | Queued | Steered | Duplicate) -> JsonObject:
+    """What became of the message, for callers who used an argument that the original does not have."""
+    match outcome:
+        case Started():
+            return {"outcome": "started", "turn_id": outcome.turn_id}
+        case Queued():
+            return {"outcome": "queued", "turn_id": outcome.turn_id, "position": outcome.position}
+        case Steered():
+            return {"outcome": "steered", "turn_id": outcome.turn_id}
+        case Duplicate():
+            return {"outcome": "duplicate", "turn_id": outcome.turn_id}
 
 
 def _shown_under(context: ToolContext, call: Call, session_id: str) -> str | int:
@@ -91,7 +108,14 @@ async def read(context: ToolContext, call: Call, arguments: ReadArguments) -> Re
             if page is None:
                 return Reply(message_error("Session does not exist", "session_not_found"))
             if page.events or left_ms <= 0:
-                return Reply(structured(_page(page, arguments)))
+                value = _page(page, arguments)
+                waiting = await context.service.queued(page.session)
+                if waiting:
+                    value["queued"] = [
+                        {"turn_id": turn_id, "content": decode(content), "sent_at_ms": sent_at_ms}
+                        for turn_id, content, sent_at_ms in waiting
+                    ]
+                return Reply(structured(value))
             with anyio.move_on_after(min(READ_POLL_MS, left_ms) / 1000):
                 await subscription.take()
 
@@ -116,7 +140,7 @@ async def interrupt(context: ToolContext, call: Call, arguments: InterruptArgume
     session = await context.service.find(arguments.conversation_id)
     if session is None:
         return Reply(message_error("Session does not exist", "session_not_found"))
-    turn_id = session.running_turn_id
+    turn_id = arguments.turn_id or session.running_turn_id
     asked = turn_id is not None and await context.service.interrupt(turn_id)
     value: JsonObject = {"conversation_id": session.session_id, "interrupting": asked}
     return Reply(structured({**value, "turn_id": turn_id} if asked else value))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from codexdb.domain.event import CommittedEvent, Delta
+from codexdb.domain.event import CommittedEvent, Delta, TurnSuspended
 from codexdb.protocol.connection import Connection
 from codexdb.protocol.render import RequestId, delta_line, event_line
 from codexdb.service.sessions import SessionService
@@ -17,15 +17,18 @@ from codexdb.store.feed import News, Subscription
 
 
 class TurnWatch:
-    """A turn whose events this client is shown. `ended` resolves after the terminal event was written."""
+    """A turn whose events this client is shown. `ended` resolves after the terminal event was written,
+    or with None when the turn was suspended.
+    """
 
     def __init__(self, turn_id: str, request_id: RequestId, on_event: Callable[[CommittedEvent], None] | None) -> None:
         self.turn_id = turn_id
         self.request_id = request_id
         self.on_event = on_event
-        self.ended: asyncio.Future[CommittedEvent] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[CommittedEvent | None] = asyncio.get_running_loop().create_future()
 
-    def end(self, event: CommittedEvent) -> None:
+    def end(self, event: CommittedEvent | None) -> None:
+        """None: the turn did not end, but nobody here works on it any more."""
         if not self.ended.done():
             self.ended.set_result(event)
 
@@ -106,6 +109,11 @@ class Follower:
                 return
 
     async def _show(self, each: News) -> None:
+        if isinstance(each, TurnSuspended):
+            watch = self._watches.get(each.turn_id)
+            if watch is not None:
+                watch.end(None)
+            return
         if isinstance(each, Delta):
             watch = self._watches.get(each.turn_id)
             if watch is not None or self._streaming:

@@ -37,7 +37,7 @@ class Progress:
         self._news = _sentence(event)
         self._wake.set()
 
-    async def run(self, ended: "asyncio.Future[CommittedEvent]") -> CommittedEvent:
+    async def run(self, ended: "asyncio.Future[CommittedEvent | None]") -> CommittedEvent | None:
         """Wait for the turn's end, and tell about progress until then."""
         while not ended.done():
             waited_ms = self._clock.monotonic_ms() - self._told_at_ms
@@ -49,7 +49,7 @@ class Progress:
                 await self._change(ended)
         return ended.result()
 
-    async def _change(self, ended: "asyncio.Future[CommittedEvent]") -> None:
+    async def _change(self, ended: "asyncio.Future[CommittedEvent | None]") -> None:
         self._wake = anyio.Event()
         ended.add_done_callback(lambda _: self._wake.set())
         if not ended.done():

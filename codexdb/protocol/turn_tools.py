@@ -10,7 +10,21 @@ from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id, parse_id
 from codexdb.domain.json import JsonObject, decode_object
-from codexdb.domain.outcome import Archived, Busy, Conflict, Duplicate, Empty, NotFound, SendOutcome, Started
+from codexdb.domain.outcome import (
+    Archived,
+    Busy,
+    Conflict,
+    Duplicate,
+    Empty,
+    IfRunning,
+    NotFound,
+    Outdated,
+    Queued,
+    QueueFull,
+    SendOutcome,
+    Started,
+    Steered,
+)
 from codexdb.protocol.arguments import CodexArguments, ReplyArguments
 from codexdb.protocol.connection import Call, Reply
 from codexdb.protocol.context import OnCancel, ToolContext, whole
@@ -20,6 +34,7 @@ from codexdb.protocol.render import turn_error, turn_result
 from codexdb.service.sessions import Message
 from codexdb.store.pages import TurnRow
 
+SUSPENDED = "The server is going down; the turn goes on when one works on this database again. Read its outcome then."
 JOIN_POLL_MS = 1_000  # how often a joined turn is looked up, in case another process ends it
 
 _TIMED_OUT = re.compile(r"time[sd]?[\s-]?out|deadline", re.IGNORECASE)
@@ -66,12 +81,19 @@ async def codex_reply(context: ToolContext, call: Call, arguments: ReplyArgument
         session_id = parse_id(name)
     except ValueError as error:
         return Reply(turn_error("", f"Failed to parse session_id: {error}", "invalid_arguments"))
-    message = _message(call, arguments.prompt, arguments.message_id)
+    message = _message(call, arguments.prompt, arguments.message_id, arguments.if_running, arguments.parent_message_id)
     return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
 
 
-def _message(call: Call, prompt: str, message_id: str | None) -> Message:
-    return Message([{"type": "text", "text": prompt}], str(call.id), message_id, trace_context(call))
+def _message(
+    call: Call,
+    prompt: str,
+    message_id: str | None,
+    if_running: IfRunning = IfRunning.REJECT,
+    parent_message_id: str | None = None,
+) -> Message:
+    content: list[JsonObject] = [{"type": "text", "text": prompt}]
+    return Message(content, str(call.id), message_id, trace_context(call), if_running, parent_message_id)
 
 
 def trace_context(call: Call) -> str | None:
@@ -95,7 +117,7 @@ async def _work(
     watch: TurnWatch | None = None
     with context.followers.accepting(session_id) as follower:
         outcome = await whole(accept())
-        if isinstance(outcome, Started):
+        if isinstance(outcome, Started | Queued):
             on_event = progress.on_event if progress else None
             watch = follower.watch(outcome.turn_id, call.id, opened_session=opens, on_event=on_event)
     if watch is None:
@@ -105,6 +127,8 @@ async def _work(
     except anyio.get_cancelled_exc_class():
         await _cancelled(context, call, watch.turn_id)
         raise
+    if event is None:
+        return Reply(turn_error(session_id, SUSPENDED, "suspended", turn_id=watch.turn_id, retryable=True))
     return await _result(context, session_id, event)
 
 
@@ -138,6 +162,8 @@ async def _not_started(context: ToolContext, outcome: SendOutcome) -> Reply:
     match outcome:
         case Duplicate(session_id=session_id, turn_id=turn_id) if turn_id is not None:
             return await _join(context, session_id, turn_id)
+        case Steered():
+            return await _join_steered(context, outcome)
         case NotFound(session_id=session_id):
             text = f"Session not found for session_id: {session_id}"
             return Reply(turn_error(session_id, text, "session_not_found"))
@@ -146,7 +172,7 @@ async def _not_started(context: ToolContext, outcome: SendOutcome) -> Reply:
             return Reply(turn_error(getattr(outcome, "session_id", ""), text, kind, **details))
 
 
-def refusal(outcome: SendOutcome) -> tuple[str, str, JsonObject]:
+def refusal(outcome: SendOutcome) -> tuple[str, str, JsonObject]:  # noqa: PLR0911 - a table
     """Text, kind and details of a message that was not accepted."""
     match outcome:
         case Busy():
@@ -164,7 +190,11 @@ def refusal(outcome: SendOutcome) -> tuple[str, str, JsonObject]:
             return "This message_id was accepted before with other content", "conflict", {}
         case Empty():
             return "No content items provided", "empty", {}
-        case Duplicate() | Started():
+        case QueueFull():
+            return f"{outcome.waiting} messages wait already", "queue_full", {"retryable": True}
+        case Outdated():
+            return "parent_message_id is not the newest message", "outdated", {"retryable": True}
+        case Duplicate() | Started() | Queued() | Steered():
             return "This message_id was accepted before", "duplicate", {}
 
 
@@ -177,6 +207,15 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
                 return Reply(_repeated(session_id, turn_id, turn))
             with anyio.move_on_after(JOIN_POLL_MS / 1000):
                 await subscription.take()
+
+
+async def _join_steered(context: ToolContext, outcome: Steered) -> Reply:
+    """The answer of the turn that the message went into, or of the one that it became."""
+    reply = await _join(context, outcome.session_id, outcome.turn_id)
+    turn_id = await context.service.turn_of_input(outcome.session_id, outcome.input_id)
+    if turn_id is None or turn_id == outcome.turn_id:
+        return reply
+    return await _join(context, outcome.session_id, turn_id)
 
 
 def _repeated(session_id: str, turn_id: str, turn: TurnRow | None) -> JsonObject:

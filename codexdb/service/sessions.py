@@ -1,6 +1,6 @@
 """Sessions as callers see them: open, send, follow, read, list, interrupt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, developer_message, environment_context
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_MAX
-from codexdb.domain.outcome import CreateOutcome, Empty, SendOutcome
+from codexdb.domain.outcome import CreateOutcome, Empty, IfRunning, SendOutcome
 from codexdb.domain.session import SessionSettings
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
-from codexdb.store import pages, turns
+from codexdb.store import endings, pages, turns
 from codexdb.store.database import Store
 from codexdb.store.feed import Subscription
 from codexdb.store.sessions import NewSession
@@ -29,6 +29,8 @@ class Message:
     submission_id: str  # the `id` of its turn's events on the wire
     message_id: str | None = None  # the sender's own name for it: repeats are recognised by it
     trace_context: str | None = None
+    if_running: IfRunning = IfRunning.REJECT
+    parent_message_id: str | None = None  # must be the newest message of the session
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Page:
 class SessionService:
     """Everything is safe to call from any number of tasks and processes; the database decides."""
 
-    def __init__(self, store: Store, clock: Clock, secrets: Secrets, worker_key: int) -> None:
+    def __init__(self, store: Store, clock: Clock, secrets: Secrets, worker_key: Callable[[], int]) -> None:
         self._store = store
         self._clock = clock
         self._secrets = secrets
@@ -82,7 +84,7 @@ class SessionService:
 
     async def interrupt(self, turn_id: str) -> bool:
         """Ask for a turn to end. Idempotent; False where it is not open."""
-        return await self._store.writer.submit(turns.request_interrupt, turn_id, self._clock.now_ms())
+        return await self._store.writer.submit(endings.request_interrupt, turn_id, self._clock.now_ms())
 
     def follow(self, session_id: str) -> AbstractContextManager[Subscription]:
         """What this process commits to the session from now on, in order. The session need not exist yet."""
@@ -93,6 +95,14 @@ class SessionService:
 
     async def turn(self, turn_id: str) -> pages.TurnRow | None:
         return await pages.turn(self._store.readers, turn_id)
+
+    async def turn_of_input(self, session_id: str, input_id: str) -> str | None:
+        """The turn that a message went into; None where there is no such message."""
+        return await pages.turn_of_input(self._store.readers, session_id, input_id)
+
+    async def queued(self, session: pages.SessionRow) -> Sequence[tuple[str, str, int]]:
+        """Turns that wait behind the running one: (id, content as JSON, when it was sent)."""
+        return await pages.queued(self._store.readers, session.key)
 
     async def events_after(self, session: pages.SessionRow, after_seq: int) -> Sequence[CommittedEvent]:
         """The next events of a session, a page at most."""
@@ -142,7 +152,9 @@ class SessionService:
             item=await message_item(message.content),
             submission_id=message.submission_id,
             trace_context=message.trace_context,
-            worker_key=self._worker_key,
+            worker_key=self._worker_key(),
+            if_running=message.if_running,
+            parent_message_id=message.parent_message_id,
             now_ms=self._clock.now_ms(),
         )
 

@@ -43,7 +43,7 @@ _NEXT_ITEMS = Statement(
 )
 
 
-def close_calls(transaction: Transaction, fence: Fence, *, lost: bool, now_ms: int) -> None:
+def close_calls(transaction: Transaction, fence: Fence, *, lost: bool, now_ms: int, only_started: bool = False) -> None:
     """Close every open call of a turn that is ending. `lost`: its worker died, so a started call's effect is
     unknown.
     """
@@ -51,6 +51,8 @@ def close_calls(transaction: Transaction, fence: Fence, *, lost: bool, now_ms: i
         "list[tuple[int, str, str]]",
         transaction.all(_OPEN_CALLS, session_key=fence.session_key, turn_key=fence.turn_key),
     )
+    if only_started:
+        rows = [row for row in rows if row[2] == ToolCallState.STARTED]
     if not rows:
         return
     outputs: list[NewItem] = []

@@ -23,7 +23,7 @@ class Store:
         self.path = path
         self.feed = Feed()
         self.readers = Readers(path)
-        self.writer = Writer(path, self.feed.announce)
+        self.writer = Writer(path, self.feed.announce, self.feed.nudge)
 
 
 @asynccontextmanager

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Select, bindparam, func, select, tuple_
+from sqlalchemy import Select, bindparam, func, select, text, tuple_
 
 from codexdb.domain.event import CommittedEvent
+from codexdb.domain.json import decode_object
+from codexdb.domain.record import OpenCall
 from codexdb.store.readers import Readers
 from codexdb.store.statement import Statement
-from codexdb.store.tables import events, items, sessions, turns
+from codexdb.store.tables import events, inputs, items, sessions, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,31 @@ _ITEMS = Statement(
     .limit(bindparam("limit"))
 )
 _HISTORY = Statement(
-    select(items.c.payload).where(items.c.session_id == bindparam("session_key")).order_by(items.c.seq)
+    select(items.c.payload, items.c.turn_id).where(items.c.session_id == bindparam("session_key")).order_by(items.c.seq)
+)
+_OPEN_CALLS = Statement(
+    select(tool_calls.c.public_id, items.c.payload)
+    .select_from(tool_calls.join(items, items.c.id == tool_calls.c.item_id))
+    .where(
+        tool_calls.c.session_id == bindparam("session_key"),
+        tool_calls.c.turn_id == bindparam("turn_key"),
+        tool_calls.c.ended_at_ms.is_(None),
+    )
+    .order_by(tool_calls.c.id)
+)
+_RETRY_AT = Statement(select(turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key")))
+_TURN_OF_INPUT = Statement(
+    select(turns.c.public_id)
+    .select_from(
+        inputs.join(turns, turns.c.id == inputs.c.turn_id).join(sessions, sessions.c.id == inputs.c.session_id)
+    )
+    .where(sessions.c.public_id == bindparam("session"), inputs.c.public_id == bindparam("input"))
+)
+_QUEUED = Statement(
+    select(turns.c.public_id, inputs.c.content, turns.c.created_at_ms)
+    .select_from(turns.join(inputs, (inputs.c.turn_id == turns.c.id) & (inputs.c.session_id == turns.c.session_id)))
+    .where(turns.c.session_id == bindparam("session_key"), text("turns.state = 'queued'"))
+    .order_by(turns.c.id)
 )
 
 
@@ -167,6 +193,28 @@ async def items_after(readers: Readers, session_key: int, after_seq: int, limit:
     return [ItemRow(seq, payload, bool(partial)) for seq, payload, partial in cast("list[tuple[int, str, int]]", rows)]
 
 
-async def history(readers: Readers, session_key: int) -> list[str]:
-    """Every item of a session as JSON text, oldest first: what the model is sent."""
-    return [cast("str", payload) for (payload,) in await readers.all(_HISTORY, {"session_key": session_key})]
+async def history(readers: Readers, session_key: int) -> list[tuple[str, int | None]]:
+    """Every item of a session as JSON text, with the key of its turn, oldest first: what the model is sent."""
+    return cast("list[tuple[str, int | None]]", await readers.all(_HISTORY, {"session_key": session_key}))
+
+
+async def open_calls(readers: Readers, session_key: int, turn_key: int) -> list[OpenCall]:
+    """Calls of a turn that were made and not started, in their order."""
+    rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
+    return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
+
+
+async def retry_at_ms(readers: Readers, turn_key: int) -> int | None:
+    """Until when an earlier attempt at the turn was waiting to ask the model again."""
+    return cast("int | None", (await readers.all(_RETRY_AT, {"turn_key": turn_key}))[0][0])
+
+
+async def turn_of_input(readers: Readers, session_id: str, input_id: str) -> str | None:
+    """The turn that a message belongs to by now."""
+    rows = await readers.all(_TURN_OF_INPUT, {"session": session_id, "input": input_id})
+    return cast("str", rows[0][0]) if rows else None
+
+
+async def queued(readers: Readers, session_key: int) -> list[tuple[str, str, int]]:
+    """Turns that wait behind the one that holds the session: (id, content as JSON, time), the next one first."""
+    return cast("list[tuple[str, str, int]]", await readers.all(_QUEUED, {"session_key": session_key}))

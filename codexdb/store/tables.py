@@ -115,6 +115,7 @@ turns = _table(
     Column("attempt", Integer, nullable=False, server_default=text("0")),  # nth claim; the fence
     Column("crashes", Integer, nullable=False, server_default=text("0")),  # how often its worker died
     Column("worker_id", Integer, ForeignKey("workers.id")),
+    Column("accepted_by_id", Integer),  # the worker of the process that accepted it: whose like may work on it
     Column("submission_id", Text, nullable=False),  # `id` of its events on the wire
     Column("settings", Text),  # what this turn overrides of the session's, JSON
     Column("trace_context", Text),
@@ -160,6 +161,7 @@ inputs = _table(
     Column("outcome", Text, nullable=False),  # what became of it
     Column("content", Text, nullable=False),  # JSON array of content parts
     Column("content_hash", Text, nullable=False),
+    Column("item", Text),  # what the model will see, until it is delivered
     Column("created_at_ms", Integer, nullable=False),
     Column("delivered_at_ms", Integer),  # when it became an item
     Column("withdrawn_at_ms", Integer),

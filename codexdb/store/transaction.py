@@ -3,11 +3,11 @@
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from codexdb.domain.event import CommittedEvent
-from codexdb.domain.worker import Claim, InterruptRequest
+from codexdb.domain.event import CommittedEvent, TurnSuspended
+from codexdb.domain.worker import Claim, InterruptRequest, WorkWaiting
 from codexdb.store.statement import Row, Statement
 
-Announcement = CommittedEvent | Claim | InterruptRequest
+Announcement = CommittedEvent | TurnSuspended | Claim | InterruptRequest | WorkWaiting
 
 
 class Transaction:

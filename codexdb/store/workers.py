@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, select, text, update
 
 from codexdb.domain.worker import WorkerIdentity
 from codexdb.store.statement import Statement, insert_into
-from codexdb.store.tables import workers
+from codexdb.store.tables import turns, workers
 from codexdb.store.transaction import Transaction
 
 _INSERT = Statement(
@@ -35,8 +35,28 @@ _STOP = Statement(
     .where(workers.c.id == bindparam("key"), workers.c.stopped_at_ms.is_(None))
     .values(stopped_at_ms=bindparam("now_ms"))
 )
+_STOP_IF_IDLE = Statement(
+    update(workers)
+    .where(
+        workers.c.id == bindparam("key"),
+        workers.c.stopped_at_ms.is_(None),
+        ~exists(
+            select(turns.c.id).where(
+                text("turns.state IN ('ready', 'running', 'waiting')"), turns.c.worker_id == bindparam("key")
+            )
+        ),
+    )
+    .values(stopped_at_ms=bindparam("now_ms"))
+)
 OPEN_WORKERS = Statement(
-    select(workers.c.id, workers.c.public_id)
+    select(
+        workers.c.id,
+        workers.c.public_id,
+        workers.c.boot_id,
+        workers.c.pid_namespace,
+        workers.c.uid,
+        workers.c.heartbeat_at_monotonic_ms,
+    )
     .where(workers.c.stopped_at_ms.is_(None), workers.c.id != bindparam("own_key"))
     .order_by(workers.c.id)
 )
@@ -48,6 +68,10 @@ class OpenWorker:
 
     key: int
     public_id: str
+    boot_id: str
+    pid_namespace: str
+    uid: int
+    heartbeat_at_monotonic_ms: int
 
 
 def register(transaction: Transaction, identity: WorkerIdentity, now_ms: int, monotonic_ms: int) -> int:
@@ -77,5 +101,10 @@ def stop(transaction: Transaction, key: int, now_ms: int) -> bool:
     return transaction.run(_STOP, key=key, now_ms=now_ms) == 1
 
 
+def stop_if_idle(transaction: Transaction, key: int, now_ms: int) -> bool:
+    """Mark a worker as gone unless a turn is still its own: that turn is found through it."""
+    return transaction.run(_STOP_IF_IDLE, key=key, now_ms=now_ms) == 1
+
+
 def open_workers(rows: list[tuple[object, ...]]) -> list[OpenWorker]:
-    return [OpenWorker(cast("int", key), cast("str", public_id)) for key, public_id in rows]
+    return [OpenWorker(*row) for row in cast("list[tuple[int, str, str, str, int, int]]", rows)]

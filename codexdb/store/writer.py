@@ -6,16 +6,17 @@ the event loop.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from codexdb.domain.errors import CodexDBError, ShuttingDownError, StoreBusyError, StoreFailedError
-from codexdb.domain.limits import BATCH_OPS_MAX, LOCK_POLL_MS_MAX, STORE_BUSY_MS, WAL_CHECKPOINT_BYTES
+from codexdb.domain.limits import BATCH_OPS_MAX, FOREIGN_POLL_MS, LOCK_POLL_MS_MAX, STORE_BUSY_MS, WAL_CHECKPOINT_BYTES
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.transaction import Announcement, Transaction
@@ -59,11 +60,17 @@ class Writer:
     """Owns the writing connection and its thread. All methods are called on the event loop."""
 
     def __init__(
-        self, path: Path, announce: Callable[[Sequence[Announcement]], None], busy_ms: int = STORE_BUSY_MS
+        self,
+        path: Path,
+        announce: Callable[[Sequence[Announcement]], None],
+        on_foreign_commit: Callable[[], None],
+        busy_ms: int = STORE_BUSY_MS,
     ) -> None:
         self._path = path
         self._wal = beside(path, "-wal")
         self._announce = announce
+        self._on_foreign_commit = on_foreign_commit
+        self._data_version = 0
         self._busy_ms = busy_ms
         self._loop = asyncio.get_running_loop()
         self._lock = FileLock(beside(path, ".wlock"))
@@ -122,6 +129,7 @@ class Writer:
             if not self._take_locks():
                 continue
             try:
+                self._look_for_foreign_commits()
                 batch = self._take_batch()
                 self._commit(batch)
                 self._hand_back(batch)
@@ -136,8 +144,22 @@ class Writer:
             while not (self._urgent or self._orderly):
                 if self._closing:
                     return False
-                self._condition.wait()
+                if not self._condition.wait(FOREIGN_POLL_MS / 1000):
+                    self._look_for_foreign_commits()
         return True
+
+    def _look_for_foreign_commits(self) -> None:
+        """SQLite's own counter of commits by other connections, as seen by this one; our readers do not commit."""
+        if self._connection is None:
+            return
+        try:
+            version = cast("int", self._connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            return
+        if version != self._data_version:
+            self._data_version = version
+            with contextlib.suppress(RuntimeError):  # the loop is gone
+                self._loop.call_soon_threadsafe(self._on_foreign_commit)
 
     def _take_locks(self) -> bool:
         """The file lock, then SQLite's own. False where every waiting caller timed out first."""

@@ -1,11 +1,10 @@
-"""The ways in which a turn ends that is not answered."""
+"""The ways in which a worker lets go of a turn."""
 
 from codexdb.domain import event
 from codexdb.domain.transition import TurnState
-from codexdb.store.turns import Ending
+from codexdb.store.endings import INTERRUPTED, Ending
 
-INTERRUPTED = Ending(TurnState.INTERRUPTED, "requested", event.error(event.INTERRUPTED_MESSAGE))
-STOPPED = Ending(TurnState.INTERRUPTED, "server_stopped", event.error(event.INTERRUPTED_MESSAGE))
+SUSPENDED = event.background_event("The server is going down; the turn goes on when one works on this database again.")
 
 
 def answered(message: str | None) -> Ending:
@@ -16,3 +15,6 @@ def answered(message: str | None) -> Ending:
 def failed(kind: str, message: str) -> Ending:
     """The turn could not be worked."""
     return Ending(TurnState.FAILED, kind, event.error(message), error_kind=kind, error_message=message)
+
+
+__all__ = ["INTERRUPTED", "SUSPENDED", "Ending", "answered", "failed"]

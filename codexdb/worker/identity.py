@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import codexdb
-from codexdb.agent.tools.process import started_at
+from codexdb.agent.tools.reaper import started_at
 from codexdb.domain.ids import new_id
 from codexdb.domain.worker import WorkerIdentity
 

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import FenceLostError, StoreFailedError
-from codexdb.domain.event import Delta
-from codexdb.domain.json import JsonObject
+from codexdb.domain.event import Delta, Event
+from codexdb.domain.item import Item
+from codexdb.domain.json import JsonObject, decode_object
 from codexdb.domain.limits import DELTA_STORE_MS
 from codexdb.domain.record import Entry
+from codexdb.domain.transition import TurnState
 from codexdb.domain.worker import Claim
-from codexdb.store import record, turns
+from codexdb.store import endings, record
 from codexdb.store.database import Store
 from codexdb.store.transaction import Transaction
 
@@ -45,11 +47,28 @@ class RowJournal:
             if not await future:
                 raise FenceLostError("another worker has the turn, or it has ended")
 
-    async def end(self, ending: turns.Ending) -> bool:
+    async def steered(self) -> list[Item]:
+        await self.settle()
+        rows = await self._store.writer.submit_in_order(endings.deliver, self._claim, self._clock.now_ms())
+        if rows is None:
+            raise FenceLostError("another worker has the turn, or it has ended")
+        return [decode_object(row) for row in rows]
+
+    async def suspend(self, notice: Event) -> bool:
+        """Give the turn up behind everything appended. False: the fence is lost."""
+        self._store_deltas()
+        return await self._last(endings.suspend, notice)
+
+    async def end(self, ending: endings.Ending) -> bool:
         """Write the turn's end behind everything appended. False: the fence is lost, and somebody else ends it."""
+        if ending.state is TurnState.INTERRUPTED:
+            self._store_deltas()  # what was said so far is kept as partial text
+        return await self._last(endings.end, ending)
+
+    async def _last(self, verb: Callable[[Transaction, Claim, Entered, int], bool], what: Entered) -> bool:
         self._unstored.clear()
         pending, self._pending = self._pending, []
-        self._submit(turns.end, ending)
+        self._submit(verb, what)
         *_, outcome = await asyncio.gather(*pending, self._pending.pop(), return_exceptions=True)
         if isinstance(outcome, BaseException):
             raise outcome

@@ -1,23 +1,49 @@
-"""What dead workers left: found by their free lock files, and closed."""
+"""Dead workers: found by their free lock files or their silence, their commands killed, their turns taken."""
 
+import signal
+
+from codexdb.agent.tools.reaper import kill_group, started_at
 from codexdb.domain.clock import Clock
-from codexdb.store import liveness, turns, workers
+from codexdb.domain.limits import LEASE_MS
+from codexdb.domain.worker import RescuePolicy, WorkerIdentity
+from codexdb.store import claims, liveness, workers
 from codexdb.store.database import Store
-from codexdb.worker.endings import STOPPED
+from codexdb.store.workers import OpenWorker
 
 
-async def close_dead_workers(store: Store, own_key: int, clock: Clock) -> list[str]:
-    """Interrupt the turns of every worker that is proven dead; returns the turns' ids.
+async def rescue_dead_workers(
+    store: Store, own_key: int, identity: WorkerIdentity, policy: RescuePolicy, clock: Clock
+) -> int:
+    """Take the turns of every worker that is dead; returns how many turns that were.
 
-    A living worker's turns are never touched. Safe to run in any number of processes at once: a turn ends once.
+    Dead is whose lock file is free, or who was silent beyond its lease. The latter may only be stopped: when it is
+    woken its fence is gone, and it writes nothing. Safe to run in any number of processes at once.
     """
-    ended: list[str] = []
+    taken = 0
     rows = await store.readers.all(workers.OPEN_WORKERS, {"own_key": own_key})
     for worker in workers.open_workers(rows):
-        if not liveness.prove_dead(store.path, worker.public_id):
+        gone = liveness.prove_dead(store.path, worker.public_id)
+        if not gone and not _silent(worker, identity, clock):
             continue
+        await _kill_leftovers(store, worker, identity)
         now_ms = clock.now_ms()
-        ended += await store.writer.submit_in_order(turns.end_all_of, worker.key, STOPPED, now_ms)
+        taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, now_ms)
         await store.writer.submit_in_order(workers.stop, worker.key, now_ms)
-        liveness.forget(store.path, worker.public_id)
-    return ended
+        if gone:
+            liveness.forget(store.path, worker.public_id)
+    return taken
+
+
+def _silent(worker: OpenWorker, identity: WorkerIdentity, clock: Clock) -> bool:
+    """The clocks of two boots cannot be compared; a worker of another boot is found by its lock."""
+    return worker.boot_id == identity.boot_id and clock.monotonic_ms() - worker.heartbeat_at_monotonic_ms > LEASE_MS
+
+
+async def _kill_leftovers(store: Store, worker: OpenWorker, identity: WorkerIdentity) -> None:
+    """The second net: the reaper has killed them unless it was killed itself. Only exactly the same processes are."""
+    same = (identity.boot_id, identity.pid_namespace, identity.uid)
+    if not identity.boot_id or (worker.boot_id, worker.pid_namespace, worker.uid) != same:
+        return
+    for leftover in await claims.leftovers(store.readers, worker.key):
+        if leftover.started_at and started_at(leftover.pid) == leftover.started_at:
+            kill_group(leftover.pid, signal.SIGKILL)

@@ -47,15 +47,20 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
     readers = context.store.readers
     settings = await read_settings(readers, claim.fence.session_key)
     resolved = context.reopen(settings, claim.session_id)
-    history = [decode_object(payload) for payload in await pages.history(readers, claim.fence.session_key)]
+    fence = claim.fence
+    rows = [(decode_object(payload), turn) for payload, turn in await pages.history(readers, fence.session_key)]
+    again = fence.attempt > 1
     prepared = TurnPlan(
         session_id=claim.session_id,
         model=settings.model,
         instructions=settings.base_instructions or base_instructions(),
-        history=history,
+        history=[item for item, _ in rows],
         tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
         reasoning=resolved.reasoning,
-        calls=CallContext(settings, resolved.environment.environment(os.environ)),
+        calls=CallContext(settings, resolved.environment.environment(os.environ), context.clock),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
+        open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
+        this_turn=[item for item, turn in rows if turn == fence.turn_key] if again else (),
+        retry_at_ms=await pages.retry_at_ms(readers, fence.turn_key) if again else None,
     )
     return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()

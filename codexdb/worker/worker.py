@@ -3,28 +3,34 @@
 import logging
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
+from anyio.abc import TaskGroup
 
 from codexdb.agent.model import ModelClient
 from codexdb.config.provider import Provider
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError, FenceLostError, StoreFailedError
-from codexdb.domain.limits import HEARTBEAT_MS, STORE_RETRY_MS
-from codexdb.domain.worker import Claim, WorkerIdentity
-from codexdb.store import liveness, workers
+from codexdb.domain.ids import new_id
+from codexdb.domain.limits import HEARTBEAT_MS, STORE_RETRY_MS, TURNS_RUNNING_MAX
+from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
+from codexdb.store import claims, liveness, workers
 from codexdb.store.database import Store
-from codexdb.store.turns import Ending
-from codexdb.worker.endings import INTERRUPTED, STOPPED, answered, failed
+from codexdb.store.locks import FileLock
+from codexdb.worker.endings import INTERRUPTED, SUSPENDED, Ending, answered, failed
 from codexdb.worker.journal import RowJournal
-from codexdb.worker.rescue import close_dead_workers
+from codexdb.worker.rescue import rescue_dead_workers
 from codexdb.worker.turn import ReopenSettings, TurnContext, work_turn
 
 _logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Owned by the composition root: `register`, then `run` in a task, then `retire`."""
+    """Owned by the composition root: `register`, then `run` in a task, then `retire`.
+
+    `works` False: it accepts messages for others to work on, and gives every turn up at once.
+    """
 
     def __init__(
         self,
@@ -33,74 +39,129 @@ class Worker:
         clock: Clock,
         reopen: ReopenSettings,
         model_of: Callable[[Provider], ModelClient],
+        policy: RescuePolicy,
+        *,
+        works: bool = True,
     ) -> None:
         self._store = store
         self._identity = identity
         self._clock = clock
         self._context = TurnContext(store, clock, reopen, model_of)
+        self._policy = policy
         self._scopes: dict[str, anyio.CancelScope] = {}
-        self._stopping = False
-        self._key = 0
+        self._interrupted: set[str] = set()  # turns whose scope was cancelled because somebody asked for it
+        self._stopping = not works
+        self._idle = anyio.Event()
+        self.key = 0  # of our row; a new one after others took us for dead
+        self._lock: FileLock | None = None
 
-    async def register(self) -> int:
-        """Hold the lock that proves our life, write our row, close what dead workers left. Returns our integer key."""
+    async def register(self) -> None:
+        """Hold the lock that proves our life, write our row, and take what dead workers left."""
         self._lock = liveness.hold(self._store.path, self._identity.public_id)
-        self._key = await self._store.writer.submit(
+        self.key = await self._store.writer.submit(
             workers.register, self._identity, self._clock.now_ms(), self._clock.monotonic_ms()
         )
-        await close_dead_workers(self._store, self._key, self._clock)
-        return self._key
+        await self._rescue()
 
     async def run(self) -> None:
-        """Work until cancelled; then every running turn is interrupted and ended before this returns."""
+        """Work until cancelled; then every running turn is given up before this returns."""
+        feed = self._store.feed
+        feed.work_waiting = True
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
             while True:
-                await self._store.feed.wait_for_work()
-                feed = self._store.feed
-                while feed.claims:
-                    claim = feed.claims.popleft()
-                    scope = self._scopes[claim.turn_id] = anyio.CancelScope()  # there before any interrupt of the turn
-                    if self._stopping:
-                        scope.cancel()
-                    group.start_soon(self._work, claim, scope)
+                await feed.wait_for_work()
+                self._take_claims(group)
                 while feed.interrupts:
-                    scope = self._scopes.get(feed.interrupts.popleft().turn_id)
-                    if scope is not None:
-                        scope.cancel()
+                    self._interrupt(feed.interrupts.popleft().turn_id)
+                if feed.work_waiting:
+                    feed.work_waiting = False
+                    await self._look_for_work()
 
     def stop(self) -> None:
-        """End every turn, and every further one at once, because this process goes down."""
+        """Give every turn up, and every further one at once, because this process goes down."""
         self._stopping = True
         for scope in self._scopes.values():
             scope.cancel()
 
+    async def finished(self) -> None:
+        """Return once no turn is being worked on here."""
+        while self._scopes:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
     async def retire(self) -> None:
-        """Say that we are gone. Every turn of ours has ended by now."""
+        """Say that we are gone. What could not be ended is taken by others, who see that our lock is free."""
         with anyio.CancelScope(shield=True):
-            await self._store.writer.submit_in_order(workers.stop, self._key, self._clock.now_ms())
-        liveness.forget(self._store.path, self._identity.public_id)
-        self._lock.close()
+            try:
+                await self._store.writer.submit(workers.stop_if_idle, self.key, self._clock.now_ms())
+            except (CodexDBError, sqlite3.Error) as error:
+                _logger.warning("left without a word: %s", error)
+        if self._lock is not None:
+            self._lock.close()
+
+    # -- what comes in -------------------------------------------------------------------------------------------------
+
+    def _take_claims(self, group: TaskGroup) -> None:
+        feed = self._store.feed
+        while feed.claims:
+            claim = feed.claims.popleft()
+            scope = self._scopes[claim.turn_id] = anyio.CancelScope()  # there before any interrupt of the turn
+            if self._stopping:
+                scope.cancel()
+            group.start_soon(self._work, claim, scope)
+
+    def _interrupt(self, turn_id: str) -> None:
+        scope = self._scopes.get(turn_id)
+        if scope is not None:
+            self._interrupted.add(turn_id)
+            scope.cancel()
+
+    async def _look_for_work(self) -> None:
+        """Turns that wait for a worker, and interrupts of ours that other processes asked for."""
+        try:
+            for turn_id in await claims.flagged(self._store.readers, self.key):
+                self._interrupt(turn_id)
+            room = TURNS_RUNNING_MAX - len(self._scopes)
+            if self._stopping or room <= 0 or not await claims.any_waiting(self._store.readers):
+                return
+            identity = self._identity
+            await self._store.writer.submit(
+                claims.claim_waiting,
+                self.key,
+                identity.uid,
+                identity.codex_home,
+                self._policy,
+                room,
+                self._clock.now_ms(),
+            )
+        except (CodexDBError, sqlite3.Error) as error:
+            _logger.warning("could not look for work: %s", error)
+
+    # -- one turn ------------------------------------------------------------------------------------------------------
 
     async def _work(self, claim: Claim, scope: anyio.CancelScope) -> None:
-        """One turn from claim to end. Whatever happens, it ends, or it is not ours any more."""
+        """One turn from claim to end. Whatever happens, it ends, or is given up, or is not ours any more."""
         journal = RowJournal(self._store, claim, self._clock)
-        ending: Ending | None = INTERRUPTED
+        ending: Ending | None = None
+        given_up = True
         try:
             with scope:
                 ending = await self._outcome(claim, journal)
-            if scope.cancelled_caught and self._stopping:
-                ending = STOPPED
-        except anyio.get_cancelled_exc_class():
-            ending = STOPPED
-            raise
+                given_up = False
         finally:
-            del self._scopes[claim.turn_id]
-            if ending is None:
-                _logger.warning("turn %s is no longer ours", claim.turn_id)
-            else:
-                with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):
+                if given_up and claim.turn_id in self._interrupted:
+                    await self._end(claim, journal, INTERRUPTED)
+                elif given_up:
+                    await self._suspend(claim, journal)
+                elif ending is not None:
                     await self._end(claim, journal, ending)
+                else:
+                    _logger.warning("turn %s is no longer ours", claim.turn_id)
+            self._interrupted.discard(claim.turn_id)
+            del self._scopes[claim.turn_id]
+            self._idle.set()
 
     async def _outcome(self, claim: Claim, journal: RowJournal) -> Ending | None:
         """Work the turn; every failure is an ending, but for the loss of the turn itself."""
@@ -115,6 +176,12 @@ class Worker:
             return failed("internal", "Internal error; the server's log has the details.")
         return answered(message)
 
+    async def _suspend(self, claim: Claim, journal: RowJournal) -> None:
+        try:
+            await journal.suspend(SUSPENDED)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the turn is rescued when our lock is free
+            _logger.warning("turn %s was left to be rescued: %s", claim.turn_id, error)
+
     async def _end(self, claim: Claim, journal: RowJournal, ending: Ending) -> None:
         """End the turn. While the disk refuses, try again, with the failure as the ending: a turn must not stay
         open.
@@ -125,6 +192,8 @@ class Worker:
                     _logger.warning("turn %s was ended by somebody else", claim.turn_id)
             except (StoreFailedError, sqlite3.Error) as error:
                 _logger.error("turn %s could not be ended: %s", claim.turn_id, error)  # noqa: TRY400 - no trace needed
+                if self._stopping:
+                    return
                 ending = failed(StoreFailedError.kind, str(error))
                 await anyio.sleep(STORE_RETRY_MS / 1000)
                 journal = RowJournal(self._store, claim, self._clock)
@@ -134,12 +203,33 @@ class Worker:
             else:
                 return
 
+    # -- life ----------------------------------------------------------------------------------------------------------
+
     async def _beat(self) -> None:
         """Prove that we live, and look for others who do not."""
         while True:
             await anyio.sleep(HEARTBEAT_MS / 1000)
             try:
-                await self._store.writer.submit(workers.heartbeat, self._key, self._clock.monotonic_ms())
-                await close_dead_workers(self._store, self._key, self._clock)
+                if not await self._store.writer.submit(workers.heartbeat, self.key, self._clock.monotonic_ms()):
+                    await self._start_over()
+                await self._rescue()
+                self._store.feed.nudge_worker()
             except (CodexDBError, sqlite3.Error) as error:
                 _logger.warning("no heartbeat: %s", error)
+
+    async def _rescue(self) -> None:
+        await rescue_dead_workers(self._store, self.key, self._identity, self._policy, self._clock)
+
+    async def _start_over(self) -> None:
+        """We were stopped for so long that others took our turns: let go of them, and go on as a new worker."""
+        _logger.warning("this process was silent for too long and was replaced; it goes on as a new worker")
+        for scope in self._scopes.values():
+            scope.cancel()
+        if self._lock is not None:
+            self._lock.close()
+            liveness.forget(self._store.path, self._identity.public_id)
+        self._identity = replace(self._identity, public_id=new_id())
+        self._lock = liveness.hold(self._store.path, self._identity.public_id)
+        self.key = await self._store.writer.submit(
+            workers.register, self._identity, self._clock.now_ms(), self._clock.monotonic_ms()
+        )

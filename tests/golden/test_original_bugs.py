@@ -88,7 +88,7 @@ def test_the_server_exits_when_its_input_ends_in_the_middle_of_a_turn(
     process.close_stdin()
     result = process.wait_response(request_id)["result"]
     assert result["isError"] is True
-    assert result["structuredContent"]["kind"] == "server_stopped"
+    assert result["structuredContent"]["kind"] == "suspended"
     assert process.wait_exit(EXIT_S) == 0
 
 

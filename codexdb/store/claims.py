@@ -1,0 +1,141 @@
+"""How turns come to a worker: those of a dead one are rescued, those that wait are claimed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import bindparam, select, text, update
+
+from codexdb.domain.event import INTERRUPTED_MESSAGE, background_event, error
+from codexdb.domain.transition import TurnState
+from codexdb.domain.worker import Claim, Fence, RescuePolicy
+from codexdb.store.endings import INTERRUPTED, Ending, HeldTurn, end_lost, held_by, last_event_at_ms, rescue
+from codexdb.store.readers import Readers
+from codexdb.store.statement import Statement
+from codexdb.store.tables import sessions, tool_calls, turns, workers
+from codexdb.store.transaction import Transaction
+
+RESCUED = "The server that worked on this turn is gone; the turn goes on from what is on record."
+
+STALE = Ending(TurnState.INTERRUPTED, "server_stopped", error(INTERRUPTED_MESSAGE))
+
+_WAITING = Statement(
+    select(
+        turns.c.id,
+        turns.c.public_id,
+        turns.c.attempt,
+        turns.c.submission_id,
+        sessions.c.id,
+        sessions.c.public_id,
+        last_event_at_ms,
+    )
+    .select_from(
+        turns.join(sessions, sessions.c.id == turns.c.session_id).outerjoin(
+            workers, workers.c.id == turns.c.accepted_by_id
+        )
+    )
+    .where(
+        text("turns.state = 'ready'"),
+        workers.c.id.is_(None) | ((workers.c.uid == bindparam("uid")) & (workers.c.codex_home == bindparam("home"))),
+    )
+    .order_by(turns.c.id)
+    .limit(bindparam("limit"))
+)
+_ANY_WAITING = Statement(select(turns.c.id).where(text("turns.state = 'ready'")).limit(1))
+_CLAIM = Statement(
+    update(turns)
+    .where(turns.c.id == bindparam("turn_key"), turns.c.state == TurnState.READY.value)
+    .values(
+        state=TurnState.RUNNING.value,
+        attempt=turns.c.attempt + 1,
+        worker_id=bindparam("new_worker"),
+        started_at_ms=bindparam("now_ms"),
+    )
+)
+_LEFTOVERS = Statement(
+    select(tool_calls.c.pid, tool_calls.c.pid_started_at)
+    .select_from(tool_calls.join(turns, turns.c.id == tool_calls.c.turn_id))
+    .where(
+        text("turns.state IN ('ready', 'running', 'waiting')"),
+        turns.c.worker_id == bindparam("worker_key"),
+        tool_calls.c.session_id == turns.c.session_id,
+        tool_calls.c.state == "started",
+        tool_calls.c.pid.is_not(None),
+    )
+)
+_FLAGGED = Statement(
+    select(turns.c.public_id).where(
+        text("turns.state IN ('ready', 'running', 'waiting')"),
+        turns.c.worker_id == bindparam("worker_key"),
+        turns.c.interrupt_requested_at_ms.is_not(None),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A process that a dead worker's command may have left."""
+
+    pid: int
+    started_at: str
+
+
+def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, now_ms: int) -> int:
+    """Take every turn from a worker that is proven dead, or silent beyond its lease; returns how many."""
+    held = held_by(transaction, worker_key)
+    for turn in held:
+        ending = _no_rescue(turn, policy, now_ms)
+        if ending is not None:
+            end_lost(transaction, turn.claim, ending, now_ms)
+        else:
+            rescue(transaction, turn.claim, background_event(RESCUED), now_ms)
+    return len(held)
+
+
+def _no_rescue(turn: HeldTurn, policy: RescuePolicy, now_ms: int) -> Ending | None:
+    """Why a dead worker's turn ends instead of going on."""
+    if turn.interrupted:
+        return INTERRUPTED
+    if turn.crashes + 1 >= policy.crashes_max:
+        message = f"The server died {policy.crashes_max} times while it worked on this turn."
+        return Ending(TurnState.FAILED, "worker_died", error(message), "worker_died", message)
+    if not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max:
+        return STALE
+    return None
+
+
+def claim_waiting(
+    transaction: Transaction, worker_key: int, uid: int, home: str, policy: RescuePolicy, limit: int, now_ms: int
+) -> int:
+    """Take turns that wait for a worker: accepted under the same user and CODEX_HOME, the oldest first. Those left
+    alone for too long are interrupted instead. Returns how many were taken.
+    """
+    taken = 0
+    for row in transaction.all(_WAITING, uid=uid, home=home, limit=limit):
+        turn_key, turn_id, attempt, submission_id, session_key, session_id, touched_at_ms = cast(
+            "tuple[int, str, int, str, int, str, int]", row
+        )
+        transaction.run(_CLAIM, turn_key=turn_key, new_worker=worker_key, now_ms=now_ms)
+        claim = Claim(Fence(session_key, turn_key, attempt + 1, worker_key), session_id, turn_id, submission_id)
+        if attempt and (not policy.resume or now_ms - touched_at_ms > policy.age_ms_max):
+            end_lost(transaction, claim, STALE, now_ms)
+        else:
+            transaction.announce(claim)
+            taken += 1
+    return taken
+
+
+async def any_waiting(readers: Readers) -> bool:
+    """Whether some turn waits for a worker; asked before the write lock is taken for it."""
+    return bool(await readers.all(_ANY_WAITING, {}))
+
+
+async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:
+    """Processes of commands that were running when this worker died."""
+    rows = await readers.all(_LEFTOVERS, {"worker_key": worker_key})
+    return [Leftover(pid, started_at) for pid, started_at in cast("list[tuple[int, str]]", rows)]
+
+
+async def flagged(readers: Readers, worker_key: int) -> Sequence[str]:
+    """Turns of this worker that somebody asked to end."""
+    return [cast("str", turn_id) for (turn_id,) in await readers.all(_FLAGGED, {"worker_key": worker_key})]
