@@ -8,7 +8,7 @@ import anyio
 from codexdb.agent.journal import Journal
 from codexdb.agent.tools import plan, shell
 from codexdb.agent.tools.output import Capture
-from codexdb.domain import event
+from codexdb.domain import crash, event
 from codexdb.domain.clock import Clock
 from codexdb.domain.item import Item, function_call_output
 from codexdb.domain.json import JsonObject
@@ -92,7 +92,10 @@ async def _run_shell(
         journal.append(Entry())
         await journal.settle()
 
+    crash.point("call.intended")
+
     async def on_started(pid: int, pid_started_at: str) -> None:
+        crash.point("call.spawned")
         journal.append(Entry(calls=[CallSpawned(call, pid, pid_started_at)]))
 
     def on_output(stream: str, chunk: bytes) -> None:
@@ -106,8 +109,10 @@ async def _run_shell(
     except anyio.get_cancelled_exc_class():
         _abort(journal, call, call_id, capture)
         raise
+    crash.point("call.ran")
     output = function_call_output(call_id, result.output_for_model)
     ended = CallEnded(call, "succeeded" if result.succeeded else "failed", result.exit_code, result.stored_output)
     shown = event.exec_command_end(call_id, result.stdout, result.stderr, result.exit_code, result.duration_ns)
     journal.append(Entry(calls=[ended], items=[NewItem(output)], events=[shown]))
+    crash.point("call.recorded")
     return output

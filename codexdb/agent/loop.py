@@ -24,7 +24,7 @@ from codexdb.agent.model import (
     ToolSpec,
 )
 from codexdb.agent.retry import delay_ms, exhausted, retrying
-from codexdb.domain import event
+from codexdb.domain import crash, event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import ModelError
 from codexdb.domain.ids import new_id
@@ -152,6 +152,7 @@ class TurnLoop:
             raise _only(errors) from None
         finally:
             pending.close()
+        crash.point("response.ended")
         self._items += [*response.done, *response.outputs]
         self._append(
             events=[_token_count(response.usage)] if response.usage else [], request=self._account(response, retries)
@@ -167,11 +168,13 @@ class TurnLoop:
             tools=self._plan.tools,
             reasoning=self._plan.reasoning,
         )
+        crash.point("request.before")
         stream = self._model.stream(request)
         try:
             async for each in stream:
                 if response.first_event_at_ms is None:
                     response.first_event_at_ms = self._clock.now_ms()
+                    crash.point("stream.first_event")
                 match each:
                     case TextDelta():
                         self._journal.delta(self._delta_item, event.agent_message_delta(each.text))
@@ -180,6 +183,7 @@ class TurnLoop:
                             self._journal.delta(self._delta_item, event.agent_reasoning_delta(each.text))
                     case ItemDone():
                         self._take_item(response, each.item, queue, start_runner)
+                        crash.point("item.taken")
                     case Usage():
                         response.usage = each
                     case Finished():

@@ -11,6 +11,7 @@ from codexdb import app
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.config.database import database_path
 from codexdb.domain.json import JsonObject
+from codexdb.domain.limits import RESUME_AGE_MS_MAX
 from codexdb.protocol.context import OnCancel
 from codexdb.protocol.handshake import Opening
 
@@ -28,6 +29,9 @@ def application_options(options: ServeOptions) -> app.Options:
         overrides=_overrides(options),
         on_cancel=OnCancel(options.values.get("on_cancel", OnCancel.AUTO)),
         finish_on_eof=options.values.get("on_eof") == "finish",
+        works=not options.no_worker,
+        resume=options.values.get("on_restart") != "interrupt",
+        resume_age_ms_max=int(options.values.get("resume_max_age", RESUME_AGE_MS_MAX // 1000)) * 1000,
     )
 
 

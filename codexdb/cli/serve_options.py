@@ -11,6 +11,8 @@ OPTIONS: "dict[str, tuple[str, tuple[str, ...] | None]]" = {
     "--db": ("db", None),
     "--on-cancel": ("on_cancel", ("auto", "interrupt", "detach")),
     "--on-eof": ("on_eof", ("stop", "finish")),
+    "--on-restart": ("on_restart", ("resume", "interrupt")),
+    "--resume-max-age": ("resume_max_age", None),
     "-m": ("model", None),
     "--model": ("model", None),
     "-p": ("profile", None),
@@ -27,11 +29,12 @@ OPTIONS: "dict[str, tuple[str, tuple[str, ...] | None]]" = {
 class ServeOptions:
     """What `serve` was started with. `config`: the `key=value` texts of -c, in their order."""
 
-    __slots__ = ("config", "values")
+    __slots__ = ("config", "no_worker", "values")
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.config: list[str] = []
+        self.no_worker = False
 
 
 def parse(argv: list[str]) -> ServeOptions | None:
@@ -42,6 +45,9 @@ def parse(argv: list[str]) -> ServeOptions | None:
     for word in rest:
         if word in COMMANDS and not seen_command:
             seen_command = True
+            continue
+        if word == "--no-worker":
+            options.no_worker = True
             continue
         name, equals, value = word.partition("=")
         if name not in OPTIONS:
@@ -56,6 +62,8 @@ def parse(argv: list[str]) -> ServeOptions | None:
 def _take(options: ServeOptions, name: str, value: str) -> bool:
     key, allowed = OPTIONS[name]
     if allowed is not None and value not in allowed:
+        return False
+    if key == "resume_max_age" and not value.isdecimal():
         return False
     if key == "config":
         options.config.append(value)

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from codexdb.config.resolve import Resolved
+from codexdb.domain import crash
 from codexdb.domain.clock import Clock
 from codexdb.domain.event import CommittedEvent, session_configured
 from codexdb.domain.ids import new_id
@@ -63,7 +64,10 @@ class SessionService:
         new = self._new_session(session_id, resolved, origin, configured=True)
         accepted = await self._new_message(message)
         self._secrets.keep(session_id, resolved.secrets)
-        return await self._store.writer.submit(turns.open_and_start, new, accepted)
+        crash.point("accept.before")
+        outcome = await self._store.writer.submit(turns.open_and_start, new, accepted)
+        crash.point("accept.committed")
+        return outcome
 
     async def open(
         self, session_id: str, resolved: Resolved, origin: str, message_id: str | None = None
@@ -80,7 +84,11 @@ class SessionService:
         """
         if not message.content:
             return Empty()
-        return await self._store.writer.submit(turns.start, session_id, await self._new_message(message))
+        accepted = await self._new_message(message)
+        crash.point("accept.before")
+        outcome = await self._store.writer.submit(turns.start, session_id, accepted)
+        crash.point("accept.committed")
+        return outcome
 
     async def interrupt(self, turn_id: str) -> bool:
         """Ask for a turn to end. Idempotent; False where it is not open."""

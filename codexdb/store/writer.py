@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
+from codexdb.domain import crash
 from codexdb.domain.errors import CodexDBError, ShuttingDownError, StoreBusyError, StoreFailedError
 from codexdb.domain.limits import BATCH_OPS_MAX, FOREIGN_POLL_MS, LOCK_POLL_MS_MAX, STORE_BUSY_MS, WAL_CHECKPOINT_BYTES
 from codexdb.store.locks import FileLock, beside
@@ -132,6 +133,7 @@ class Writer:
                 self._look_for_foreign_commits()
                 batch = self._take_batch()
                 self._commit(batch)
+                crash.point("commit.after")
                 self._hand_back(batch)
                 self._checkpoint_if_due()
             finally:
@@ -241,6 +243,7 @@ class Writer:
         """COMMIT. If that fails, nobody knows what is on the disk: say so to all, and start over with a fresh
         connection.
         """
+        crash.point("commit.before")
         try:
             self._connected().execute("COMMIT")
         except sqlite3.Error as error:

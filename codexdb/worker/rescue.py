@@ -3,6 +3,7 @@
 import signal
 
 from codexdb.agent.tools.reaper import kill_group, started_at
+from codexdb.domain import crash
 from codexdb.domain.clock import Clock
 from codexdb.domain.limits import LEASE_MS
 from codexdb.domain.worker import RescuePolicy, WorkerIdentity
@@ -25,9 +26,11 @@ async def rescue_dead_workers(
         gone = liveness.prove_dead(store.path, worker.public_id)
         if not gone and not _silent(worker, identity, clock):
             continue
+        crash.point("rescue.found")
         await _kill_leftovers(store, worker, identity)
         now_ms = clock.now_ms()
         taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, now_ms)
+        crash.point("rescue.taken")
         await store.writer.submit_in_order(workers.stop, worker.key, now_ms)
         if gone:
             liveness.forget(store.path, worker.public_id)

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from codexdb.agent.model import ModelClient
 from codexdb.config.provider import Provider
+from codexdb.domain import crash
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError, FenceLostError, StoreFailedError
 from codexdb.domain.ids import new_id
@@ -142,6 +143,7 @@ class Worker:
 
     async def _work(self, claim: Claim, scope: anyio.CancelScope) -> None:
         """One turn from claim to end. Whatever happens, it ends, or is given up, or is not ours any more."""
+        crash.point("claim.taken")
         journal = RowJournal(self._store, claim, self._clock)
         ending: Ending | None = None
         given_up = True
@@ -177,6 +179,7 @@ class Worker:
         return answered(message)
 
     async def _suspend(self, claim: Claim, journal: RowJournal) -> None:
+        crash.point("suspend.before")
         try:
             await journal.suspend(SUSPENDED)
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn is rescued when our lock is free
@@ -186,10 +189,12 @@ class Worker:
         """End the turn. While the disk refuses, try again, with the failure as the ending: a turn must not stay
         open.
         """
+        crash.point("turn.ending")
         while True:
             try:
                 if not await journal.end(ending):
                     _logger.warning("turn %s was ended by somebody else", claim.turn_id)
+                crash.point("turn.ended")
             except (StoreFailedError, sqlite3.Error) as error:
                 _logger.error("turn %s could not be ended: %s", claim.turn_id, error)  # noqa: TRY400 - no trace needed
                 if self._stopping:
