@@ -1,6 +1,6 @@
-"""Places at which a test can kill the process, by name. In a normal process nothing listens, and passing one costs nothing.
+"""Places at which a test can kill the process, by name. In a normal process nothing listens, and passing one is free.
 
-`codexdb.testing.crashing` listens and kills; ARCHITECTURE.md says for each point what is on record and what recovers it.
+`codexdb.testing.crashing` listens and kills; ARCHITECTURE.md says for each what is on record and what recovers it.
 """
 
 from collections.abc import Callable
