@@ -13,6 +13,7 @@ import anyio
 from codexdb.agent.endpoint import HttpEndpoint, close
 from codexdb.config.files import codex_home
 from codexdb.config.provider import Provider
+from codexdb.config.resolve import Request
 from codexdb.config.source import ConfigSource
 from codexdb.domain.clock import SystemClock
 from codexdb.domain.errors import CodexDBError
@@ -40,6 +41,7 @@ class Options:
 
     database: Path
     overrides: JsonObject = field(default_factory=dict[str, object], repr=False)
+    defaults: Request = field(default_factory=Request)
     on_cancel: OnCancel = OnCancel.AUTO
     finish_on_eof: bool = False
     works: bool = True  # False: messages are accepted, and left for others to work on
@@ -64,7 +66,7 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
         StoreRefusedError, StoreBusyError: the database cannot be used.
         InvalidConfigError: CODEX_HOME names a folder that is not there.
     """
-    config = ConfigSource(codex_home(os.environ), Path.cwd(), options.overrides)
+    config = ConfigSource(codex_home(os.environ), Path.cwd(), options.overrides, options.defaults)
     secrets = Secrets()
     clock = SystemClock()
     endpoints: dict[str, tuple[Provider, HttpEndpoint]] = {}

@@ -10,6 +10,7 @@ import anyio
 from codexdb import app
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.config.database import database_path
+from codexdb.config.resolve import Request
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 from codexdb.protocol.context import OnCancel
@@ -27,6 +28,12 @@ def application_options(options: ServeOptions) -> app.Options:
     return app.Options(
         database=database_path(options.values.get("db")),
         overrides=_overrides(options),
+        defaults=Request(
+            model=options.values.get("model"),
+            profile=options.values.get("profile"),
+            sandbox=options.values.get("sandbox_mode"),
+            approval_policy=options.values.get("approval_policy"),
+        ),
         on_cancel=OnCancel(options.values.get("on_cancel", OnCancel.AUTO)),
         finish_on_eof=options.values.get("on_eof") == "finish",
         works=not options.no_worker,
@@ -41,9 +48,6 @@ def _overrides(options: ServeOptions) -> JsonObject:
     for text in options.config:
         key, _, value = text.partition("=")
         found[key.strip()] = _toml(value.strip())
-    for key in ("model", "profile", "sandbox_mode", "approval_policy"):
-        if key in options.values:
-            found[key] = options.values[key]
     return found
 
 

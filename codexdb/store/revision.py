@@ -6,6 +6,7 @@ the migrations (`tests/migration`).
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from codexdb.domain.errors import StoreRefusedError
@@ -13,6 +14,7 @@ from codexdb.store.pragmas import SQLITE_MIN, open_for_writing
 
 HEAD = "0001"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
+_FOREIGN = "foreign"  # not a revision: tables, and no stamp of ours
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 
@@ -43,15 +45,23 @@ def prepare(path: Path) -> None:
         )
     try:
         _create_file(path)
-        connection = open_for_writing(path)
+        with closing(sqlite3.connect(path)) as connection:  # changes nothing: a file that is refused stays as it was
+            found = _revision(connection)
+        if found is None:
+            with closing(open_for_writing(path)) as connection:
+                _create(connection)
+                found = _revision(connection)
     except (OSError, sqlite3.Error) as error:
-        raise StoreRefusedError(f"The database {path} cannot be opened: {error}.") from error
-    try:
-        _check(connection, path)
-    except sqlite3.Error as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
-    finally:
-        connection.close()
+    if found == _FOREIGN:
+        raise StoreRefusedError(
+            f"The file {path} is the database of some other program. Name another file with --db or CODEXDB_DB."
+        )
+    if found != HEAD:
+        raise StoreRefusedError(
+            f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
+            "wrote it. Upgrade codexdb, or name another file with --db or CODEXDB_DB."
+        )
 
 
 def _create_file(path: Path) -> None:
@@ -62,25 +72,13 @@ def _create_file(path: Path) -> None:
         return
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    found = _revision(connection)
-    if found is None:
-        _create(connection)
-        found = _revision(connection)
-    if found != HEAD:
-        raise StoreRefusedError(
-            f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
-            "wrote it. Upgrade codexdb, or name another file with --db."
-        )
-
-
 def _revision(connection: sqlite3.Connection) -> str | None:
     """The stamped revision; None for a file with nothing in it."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if "alembic_version" in tables:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else "(no revision)"
-    return "of some other program" if tables else None
+    return _FOREIGN if tables else None
 
 
 def _create(connection: sqlite3.Connection) -> None:

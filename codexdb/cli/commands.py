@@ -1,0 +1,255 @@
+"""The command line, for people: every command with the page that `--help` shows. Commands import what they need."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+import codexdb as package
+from codexdb.cli.page import Option, Page
+from codexdb.cli.serve_options import ServeOptions
+
+INTERRUPTED = 130  # what shells give to a program ended by SIGINT
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+_DATABASE = click.option(
+    "--db",
+    cls=Option,
+    section="Database",
+    metavar="FILE",
+    help="The database. Default: $CODEXDB_DB, else $CODEX_HOME/codexdb/codexdb.sqlite3.",
+)
+
+
+def _assignments(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+    return values
+
+
+_NEW_SESSIONS = "Settings of new sessions (stronger than config.toml)"
+_SETTINGS = (
+    click.option("-m", "--model", cls=Option, section=_NEW_SESSIONS, metavar="MODEL", help="The model to use."),
+    click.option(
+        "-p", "--profile", cls=Option, section=_NEW_SESSIONS, metavar="NAME", help="A profile of config.toml."
+    ),
+    click.option(
+        "-s",
+        "--sandbox",
+        cls=Option,
+        section=_NEW_SESSIONS,
+        metavar="MODE",
+        help="read-only, workspace-write or danger-full-access. There is no sandbox yet: commands run under "
+        "danger-full-access alone.",
+    ),
+    click.option(
+        "-a",
+        "--ask-for-approval",
+        cls=Option,
+        section=_NEW_SESSIONS,
+        metavar="POLICY",
+        help="untrusted, on-failure, on-request or never. Nobody can be asked yet: under untrusted no command runs.",
+    ),
+    click.option(
+        "-c",
+        "--config",
+        cls=Option,
+        section=_NEW_SESSIONS,
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_assignments,
+        help="Any key of config.toml, dotted where it is nested; a TOML value, else a text. Repeatable.",
+    ),
+)
+
+
+def _settings(command: _Command) -> _Command:
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package.__version__, prog_name="codexdb")
+def codexdb() -> None:
+    """Coding-agent sessions over MCP, kept in a database.
+
+    Point an MCP client at `codexdb serve`. To see what it is for, run `codexdb demo`: it needs no key and no network.
+    """
+
+
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb serve                              what an MCP client starts",
+        "codexdb serve --db team.sqlite3 -m gpt-5   another database, another model",
+    ),
+)
+@_settings
+@_DATABASE
+@click.option(
+    "--on-cancel",
+    cls=Option,
+    section="Client",
+    type=click.Choice(["auto", "interrupt", "detach"]),
+    default="auto",
+    show_default=True,
+    help="What a client's cancellation does to the turn: `auto` lets it go on if the client merely timed out.",
+)
+@click.option(
+    "--on-eof",
+    cls=Option,
+    section="Client",
+    type=click.Choice(["stop", "finish"]),
+    default="stop",
+    show_default=True,
+    help="When the client closes its end: stop at once, or first finish the calls in flight.",
+)
+def serve(**_options: object) -> None:
+    """Serve one MCP client on stdin and stdout.
+
+    Any number of servers may share one database. `codexdb mcp-server` is the same command, and the options -m -p -s
+    -a -c may also stand before it, as with Codex.
+    """
+    from codexdb.cli.serve_options import parse
+
+    if parse(sys.argv[1:]) is None:  # it never gets here otherwise: codexdb.__main__ serves before click is loaded
+        raise click.UsageError("an option of `serve` has no value, or stands in a place that it cannot be read from")
+
+
+codexdb.add_command(serve, "mcp-server")
+
+
+@codexdb.command(
+    "exec",
+    cls=Page,
+    examples=(
+        'codexdb exec "What does this project do?"',
+        'codexdb exec -s danger-full-access -a never "Run the tests and tell me why they fail"',
+        'codexdb exec --session 0199a213-81c0-7800-8aa1-bbab2a035a53 "Now mend them"',
+        "git diff | codexdb exec - > review.txt",
+        'codexdb exec --json "…" | jq -r .msg.type',
+    ),
+)
+@click.argument("prompt")
+@click.option(
+    "--session",
+    cls=Option,
+    section="Turn",
+    metavar="ID",
+    help="Go on with this session, under the settings it was started with.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    cls=Option,
+    section="Turn",
+    is_flag=True,
+    help="Write each event as one line of JSON, as it is committed.",
+)
+@_settings
+@_DATABASE
+def execute(
+    prompt: str,
+    session: str | None,
+    as_json: bool,  # noqa: FBT001 - click calls by name
+    config: tuple[str, ...],
+    **values: str | None,
+) -> None:
+    """Run one turn on PROMPT, shown while it runs.
+
+    PROMPT `-` reads it from stdin. The model is the configured one. The turn is kept in the database like every other.
+    Where stdout is not a terminal, it gets the last answer alone, and everything else goes to stderr. Ctrl-C interrupts
+    the turn; what was done so far is kept.
+
+    Exit code: 0 completed, 1 failed or not accepted, 2 wrong usage, 130 interrupted.
+    """
+    options = _serve_options(config, values)
+    if session is not None and (options.config or options.values.keys() - {"db"}):
+        raise click.UsageError(
+            "a session goes on with the settings it was started with: leave out -m, -p, -s, -a and -c"
+        )
+    try:
+        from codexdb.cli import exec as execution
+
+        sys.exit(execution.run(options, prompt, session, as_json=as_json))
+    except KeyboardInterrupt:  # before the turn began, or after it ended
+        sys.exit(INTERRUPTED)
+
+
+def _serve_options(config: tuple[str, ...], values: dict[str, str | None]) -> ServeOptions:
+    """What click has read, in the form that `serve` reads its own command line to."""
+    names = {"sandbox": "sandbox_mode", "ask_for_approval": "approval_policy"}
+    options = ServeOptions()
+    options.config = list(config)
+    options.values = {names.get(name, name): value for name, value in values.items() if value is not None}
+    return options
+
+
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb demo",
+        "codexdb demo --dir /tmp/first-look     keep it where you find it again",
+        "codexdb demo --json                    for programs: what held, and where everything lies",
+    ),
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    cls=Option,
+    section="Demo",
+    help="Where to work: a new or an empty folder. Default: a new one among the temporary files. It is kept.",
+)
+@click.option(
+    "--json", "as_json", cls=Option, section="Demo", is_flag=True, help="Print one JSON object instead of a story."
+)
+def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click calls by name
+    """Watch a session survive `kill -9`. Needs no key and no network; takes a few seconds.
+
+    A real server, a real MCP client and a real shell command work in a scratch folder; only the model is scripted. Your
+    own configuration and database are not touched. Every promise is checked: exit code 1 names the one that was not
+    kept.
+    """
+    from codexdb.cli.demo import run
+
+    sys.exit(run(folder, as_json=as_json))
+
+
+@codexdb.group()
+def db() -> None:
+    """Look into the database."""
+
+
+@db.command(
+    cls=Page,
+    examples=(
+        'codexdb db sql "SELECT public_id, cwd, turn_count FROM sessions ORDER BY updated_at_ms DESC LIMIT 5"',
+        "codexdb db sql --json \"SELECT * FROM turns WHERE state = 'failed'\" | jq -r .error_message",
+        'codexdb db sql "PRAGMA table_list"',
+    ),
+)
+@click.argument("query")
+@click.option(
+    "--json", "as_json", cls=Option, section="Rows", is_flag=True, help="One JSON object per row, one row per line."
+)
+@_DATABASE
+def sql(query: str, db: str | None, as_json: bool) -> None:  # noqa: FBT001 - click calls by name
+    """Run one reading QUERY and print its rows.
+
+    They come as a table on a terminal, else as lines with tabs between the values, the first one with the names.
+    Nothing can be written, and servers at work are not held up. Tables and columns are described in docs/schema.md.
+    """
+    from codexdb.cli import database
+    from codexdb.config.database import database_path
+
+    try:
+        sys.exit(database.sql(database_path(db), query, as_json=as_json))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
