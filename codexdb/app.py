@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class Options:
     defaults: Request = field(default_factory=Request)
     on_cancel: OnCancel = OnCancel.AUTO
     finish_on_eof: bool = False
+    takes_waiting: bool = True  # False: only turns of its own messages are worked on
     works: bool = True  # False: messages are accepted, and left for others to work on
     resume: bool = True  # False: a dead worker's turns are interrupted
     resume_age_ms_max: int = RESUME_AGE_MS_MAX
@@ -87,6 +88,7 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             endpoint,
             RescuePolicy(options.resume, options.resume_age_ms_max, CRASHES_MAX),
             works=options.works,
+            takes_waiting=options.takes_waiting,
         )
         await worker.register()
         try:
@@ -103,34 +105,50 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
 async def serve(options: Options, opening: Opening) -> int:
     """Serve one client until it closes its end, or until SIGTERM or SIGINT; returns the exit code."""
     server = McpServer()
-    grace = None if options.finish_on_eof else EOF_GRACE_MS
-    connection = Connection(opening, server, eof_grace_ms=grace)
+    connection = Connection(opening, server, eof_grace_ms=None if options.finish_on_eof else EOF_GRACE_MS)
+    stopped = anyio.Event()  # by a signal, which also ends what `--on-eof=finish` would have waited for
     code = 0
     async with anyio.create_task_group() as group:
-        group.start_soon(_stop_on_signal, connection)
-
-        async def run() -> None:
-            await connection.run()
-            done.set()
-
-        done = anyio.Event()
-        group.start_soon(run)
+        group.start_soon(_watch_signals, stopped)
+        group.start_soon(_stop_on, stopped, connection.stop)
+        served = anyio.Event()
+        group.start_soon(_then, connection.run, served)
         try:
             async with open_application(options) as application, anyio.create_task_group() as followers:
-                if not options.finish_on_eof:
-                    followers.start_soon(_stop_at_eof, connection, application.worker)
-                server.open(
-                    _context(options, application, connection, Followers(connection, application.service, followers))
-                )
-                await done.wait()
+                worker = application.worker
+                followers.start_soon(_stop_on, stopped if options.finish_on_eof else connection.eof, worker.stop)
+                shown = Followers(connection, application.service, followers)
+                server.open(_context(options, application, connection, shown))
+                await served.wait()
+                if options.finish_on_eof:
+                    await worker.finished()
                 followers.cancel_scope.cancel()
         except CodexDBError as error:
             _logger.error("%s", error.message)  # noqa: TRY400 - a sentence for a person, not a trace
             server.refuse(error)
             code = 1
-            await done.wait()
+            await served.wait()
         group.cancel_scope.cancel()
     return code
+
+
+async def work(options: Options, *, until_idle: bool) -> int:
+    """Work on the turns of a database with no client attached, until SIGTERM or SIGINT, or until none is left."""
+    stopped = anyio.Event()
+    try:
+        async with anyio.create_task_group() as group, open_application(options) as application:
+            group.start_soon(_watch_signals, stopped)
+            group.start_soon(_stop_on, stopped, application.worker.stop)
+            if until_idle:
+                await application.worker.found_nothing()
+            else:
+                await stopped.wait()
+                await application.worker.finished()
+            group.cancel_scope.cancel()
+    except CodexDBError as error:
+        _logger.error("%s", error.message)  # noqa: TRY400
+        return 1
+    return 0
 
 
 def _context(options: Options, application: Application, connection: Connection, followers: Followers) -> ToolContext:
@@ -145,18 +163,20 @@ def _context(options: Options, application: Application, connection: Connection,
     )
 
 
-async def _stop_at_eof(connection: Connection, worker: Worker) -> None:
-    """Once the client is gone its turns end, so that the calls that wait for them are answered within the grace."""
-    await connection.eof.wait()
-    worker.stop()
+async def _then(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None:
+    await work()
+    done.set()
 
 
-async def _stop_on_signal(connection: Connection) -> None:
+async def _stop_on(event: anyio.Event, stop: Callable[[], None]) -> None:
+    await event.wait()
+    stop()
+
+
+async def _watch_signals(stopped: anyio.Event) -> None:
     """The first signal ends us in order, the second at once."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        count = 0
         async for _ in signals:
-            count += 1
-            if count > 1:
+            if stopped.is_set():
                 os._exit(1)
-            connection.stop()
+            stopped.set()

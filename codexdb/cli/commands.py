@@ -10,6 +10,7 @@ import click
 import codexdb as package
 from codexdb.cli.page import Option, Page
 from codexdb.cli.serve_options import ServeOptions
+from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
 INTERRUPTED = 130  # what shells give to a program ended by SIGINT
 
@@ -73,6 +74,27 @@ def _settings(command: _Command) -> _Command:
     return command
 
 
+_ON_RESTART = click.option(
+    "--on-restart",
+    cls=Option,
+    section="Turns",
+    type=click.Choice(["resume", "interrupt"]),
+    default="resume",
+    show_default=True,
+    help="What becomes of a turn whose server died.",
+)
+_RESUME_MAX_AGE = click.option(
+    "--resume-max-age",
+    cls=Option,
+    section="Turns",
+    type=click.IntRange(min=0),
+    default=RESUME_AGE_MS_MAX // 1000,
+    show_default=True,
+    metavar="SECONDS",
+    help="A turn of which nothing was heard for longer is interrupted, so that nothing goes on unattended.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="codexdb")
 def codexdb() -> None:
@@ -107,8 +129,17 @@ def codexdb() -> None:
     type=click.Choice(["stop", "finish"]),
     default="stop",
     show_default=True,
-    help="When the client closes its end: stop at once, or first finish the calls in flight.",
+    help="When the client closes its end: suspend the turns for the next server, or first finish them.",
 )
+@click.option(
+    "--no-worker",
+    cls=Option,
+    section="Turns",
+    is_flag=True,
+    help="Accept messages, and leave their turns to another server or to `codexdb worker`.",
+)
+@_ON_RESTART
+@_RESUME_MAX_AGE
 def serve(**_options: object) -> None:
     """Serve one MCP client on stdin and stdout.
 
@@ -122,6 +153,33 @@ def serve(**_options: object) -> None:
 
 
 codexdb.add_command(serve, "mcp-server")
+
+
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb worker                works until it is stopped",
+        "codexdb worker --until-idle   ends when nothing is left to do",
+    ),
+)
+@_DATABASE
+@click.option("--until-idle", cls=Option, section="Turns", is_flag=True, help="End when no turn is left.")
+@_ON_RESTART
+@_RESUME_MAX_AGE
+def worker(db: str | None, until_idle: bool, on_restart: str, resume_max_age: int) -> None:  # noqa: FBT001 - a flag
+    """Work on turns with no client attached.
+
+    Takes what servers left unfinished and what `codexdb serve --no-worker` accepted, one process among any number.
+    """
+    import anyio
+
+    from codexdb import app
+    from codexdb.config.database import database_path
+
+    options = app.Options(
+        database=database_path(db), resume=on_restart == "resume", resume_age_ms_max=resume_max_age * 1000
+    )
+    sys.exit(anyio.run(lambda: app.work(options, until_idle=until_idle)))
 
 
 @codexdb.command(

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
@@ -18,7 +18,7 @@ from codexdb.cli.serve_options import ServeOptions
 from codexdb.cli.turn_view import JsonLines, Screen, TurnView
 from codexdb.config.resolve import Request
 from codexdb.domain.errors import CodexDBError, SessionNotFoundError
-from codexdb.domain.event import Delta
+from codexdb.domain.event import CommittedEvent, Delta
 from codexdb.domain.ids import new_id, parse_id
 from codexdb.domain.limits import LINE_BYTES_MAX
 from codexdb.domain.outcome import SendOutcome, Started
@@ -87,7 +87,7 @@ async def _run(options: Options, ask: Ask, view: TurnView) -> int:
     async with anyio.create_task_group() as group:
         group.start_soon(_listen, asked_to_stop)
         try:
-            async with open_application(options) as application:
+            async with open_application(replace(options, takes_waiting=False)) as application:
                 code = await _guarded_turn(application, ask, view, asked_to_stop)
         except CodexDBError as error:
             view.failed(error.kind, error.message)
@@ -169,15 +169,16 @@ async def _show(
         if not news or subscription.overflowed:
             subscription.overflowed = False
             news = await _rows_after(service, session_id, seq)
+        shown = [each for each in news if isinstance(each, CommittedEvent | Delta)]
         ours = [
-            each for each in news if each.turn_id in (None, turn_id) and (isinstance(each, Delta) or each.seq > seq)
+            each for each in shown if each.turn_id in (None, turn_id) and (isinstance(each, Delta) or each.seq > seq)
         ]
-        seq = max((each.seq for each in news if not isinstance(each, Delta)), default=seq)
+        seq = max((each.seq for each in shown if not isinstance(each, Delta)), default=seq)
         ended = any(not isinstance(each, Delta) and each.turn_id == turn_id and each.ends_turn for each in ours)
         await anyio.to_thread.run_sync(_show_all, view, ours)
 
 
-def _show_all(view: TurnView, news: Sequence[News]) -> None:
+def _show_all(view: TurnView, news: Sequence[CommittedEvent | Delta]) -> None:
     for each in news:
         if isinstance(each, Delta):
             view.delta(each)

@@ -6,6 +6,7 @@ OUTPUT_QUEUE_BYTES_MAX = 8 * 1024 * 1024  # a client that stops reading holds ba
 READ_CHUNK_BYTES = 64 * 1024  # a pipe's default capacity
 REQUESTS_IN_FLIGHT_MAX = 1_000  # per connection; more is a client in a loop
 EOF_GRACE_MS = 1_000  # clients kill two seconds after they closed stdin; with the drain below we are gone by then
+SHUTDOWN_WRITE_MS = 300  # at exit: for a last word to a database that somebody else has locked
 WRITER_DRAIN_MS = 300  # at exit: a client that reads is done by then, one that does not never will be
 PROGRESS_HEARTBEAT_MS = 5_000  # below the shortest known client time-out that progress resets
 PROGRESS_INTERVAL_MS = 200  # progress is for people; more than five a second only costs

@@ -42,13 +42,14 @@ class Readers:
             self._idle.append(connection)
 
     async def _open(self) -> "aiosqlite.Connection":
+        """Not to be cancelled half-way: the connection's thread would be left behind, and keep the process alive."""
         import aiosqlite
 
-        connection = await aiosqlite.connect(
-            read_only_uri(self._path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
-        )
-        await connection.execute_fetchall("PRAGMA query_only=ON")
-        return connection
+        with anyio.CancelScope(shield=True):
+            return await aiosqlite.connect(
+                read_only_uri(self._path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
+            )
+        raise AssertionError("a shielded scope does not swallow anything")
 
     async def close(self) -> None:
         """Close every idle connection. Call it when no read is under way, and before the writer closes."""

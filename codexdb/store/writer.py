@@ -17,7 +17,14 @@ from typing import Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from codexdb.domain import crash
 from codexdb.domain.errors import CodexDBError, ShuttingDownError, StoreBusyError, StoreFailedError
-from codexdb.domain.limits import BATCH_OPS_MAX, FOREIGN_POLL_MS, LOCK_POLL_MS_MAX, STORE_BUSY_MS, WAL_CHECKPOINT_BYTES
+from codexdb.domain.limits import (
+    BATCH_OPS_MAX,
+    FOREIGN_POLL_MS,
+    LOCK_POLL_MS_MAX,
+    SHUTDOWN_WRITE_MS,
+    STORE_BUSY_MS,
+    WAL_CHECKPOINT_BYTES,
+)
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.transaction import Announcement, Transaction
@@ -117,9 +124,14 @@ class Writer:
         return future
 
     def close(self) -> None:
-        """Commit what is queued, checkpoint, close the connection and end the thread. Blocks for that long."""
+        """Commit what is queued, checkpoint, close the connection and end the thread. Blocks for that long, but where
+        somebody else has the lock no longer than `SHUTDOWN_WRITE_MS`: what is queued then fails as `store_busy`.
+        """
         with self._condition:
             self._closing = True
+            late = time.monotonic() + SHUTDOWN_WRITE_MS / 1000
+            for operation in (*self._urgent, *self._orderly):
+                operation.deadline = late
             self._condition.notify()
         self._thread.join()
 
@@ -186,17 +198,20 @@ class Writer:
     def _patience_ms(self) -> int:
         """Until the next deadline, a second at most, so that newly queued callers are seen."""
         with self._condition:
-            deadlines = [operation.deadline for operation in self._urgent if operation.deadline is not None]
+            queued = (*self._urgent, *self._orderly)
+            deadlines = [operation.deadline for operation in queued if operation.deadline is not None]
         left = min(deadlines, default=time.monotonic() + 1) - time.monotonic()
         return max(1, min(1000, int(left * 1000)))
 
     def _expire(self) -> bool:
         """Refuse callers whose deadline has passed. Whether anybody still waits."""
         now = time.monotonic()
+        late: list[AnyOperation] = []
         with self._condition:
-            late = [o for o in self._urgent if o.deadline is not None and o.deadline <= now]
-            for operation in late:
-                self._urgent.remove(operation)
+            for queue in (self._urgent, self._orderly):
+                for operation in [o for o in queue if o.deadline is not None and o.deadline <= now]:
+                    queue.remove(operation)
+                    late.append(operation)
             remaining = bool(self._urgent or self._orderly)
         for operation in late:
             operation.error = StoreBusyError(
@@ -298,7 +313,7 @@ class Writer:
 
     def _shut(self) -> None:
         """Checkpoint and close under the file lock; without the lock, leave the WAL to whoever opens the file next."""
-        if self._connection is not None and self._lock.lock(self._busy_ms):
+        if self._connection is not None and self._lock.lock(SHUTDOWN_WRITE_MS):
             self._checkpoint_if_due()
             self._disconnect()
         self._lock.close()

@@ -14,7 +14,7 @@ from codexdb.domain import crash
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError, FenceLostError, StoreFailedError
 from codexdb.domain.ids import new_id
-from codexdb.domain.limits import HEARTBEAT_MS, STORE_RETRY_MS, TURNS_RUNNING_MAX
+from codexdb.domain.limits import FOREIGN_POLL_MS, HEARTBEAT_MS, SHUTDOWN_WRITE_MS, STORE_RETRY_MS, TURNS_RUNNING_MAX
 from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
 from codexdb.store import claims, liveness, workers
 from codexdb.store.database import Store
@@ -30,7 +30,8 @@ _logger = logging.getLogger(__name__)
 class Worker:
     """Owned by the composition root: `register`, then `run` in a task, then `retire`.
 
-    `works` False: it accepts messages for others to work on, and gives every turn up at once.
+    `works` False: it accepts messages for others to work on, and gives every turn up at once. `takes_waiting` False: it
+    works on the turns of its own messages alone.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Worker:
         policy: RescuePolicy,
         *,
         works: bool = True,
+        takes_waiting: bool = True,
     ) -> None:
         self._store = store
         self._identity = identity
@@ -52,6 +54,7 @@ class Worker:
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._interrupted: set[str] = set()  # turns whose scope was cancelled because somebody asked for it
         self._stopping = not works
+        self._takes_waiting = takes_waiting
         self._idle = anyio.Event()
         self.key = 0  # of our row; a new one after others took us for dead
         self._lock: FileLock | None = None
@@ -91,12 +94,23 @@ class Worker:
             self._idle = anyio.Event()
             await self._idle.wait()
 
+    async def found_nothing(self) -> None:
+        """Return once no turn is being worked on here and none waits for a worker."""
+        while not self._stopping:
+            await self.finished()
+            await self._look_for_work()
+            if not self._store.feed.claims and not self._scopes:
+                return
+            await anyio.sleep(FOREIGN_POLL_MS / 1000)
+        await self.finished()
+
     async def retire(self) -> None:
         """Say that we are gone. What could not be ended is taken by others, who see that our lock is free."""
         with anyio.CancelScope(shield=True):
             try:
-                await self._store.writer.submit(workers.stop_if_idle, self.key, self._clock.now_ms())
-            except (CodexDBError, sqlite3.Error) as error:
+                with anyio.fail_after(SHUTDOWN_WRITE_MS / 1000):
+                    await self._store.writer.submit(workers.stop_if_idle, self.key, self._clock.now_ms())
+            except (CodexDBError, sqlite3.Error, TimeoutError) as error:
                 _logger.warning("left without a word: %s", error)
         if self._lock is not None:
             self._lock.close()
@@ -124,7 +138,8 @@ class Worker:
             for turn_id in await claims.flagged(self._store.readers, self.key):
                 self._interrupt(turn_id)
             room = TURNS_RUNNING_MAX - len(self._scopes)
-            if self._stopping or room <= 0 or not await claims.any_waiting(self._store.readers):
+            wanted = self._takes_waiting and not self._stopping and room > 0
+            if not wanted or not await claims.any_waiting(self._store.readers):
                 return
             identity = self._identity
             await self._store.writer.submit(
@@ -181,7 +196,8 @@ class Worker:
     async def _suspend(self, claim: Claim, journal: RowJournal) -> None:
         crash.point("suspend.before")
         try:
-            await journal.suspend(SUSPENDED)
+            with anyio.fail_after(SHUTDOWN_WRITE_MS / 1000):
+                await journal.suspend(SUSPENDED)
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn is rescued when our lock is free
             _logger.warning("turn %s was left to be rescued: %s", claim.turn_id, error)
 
