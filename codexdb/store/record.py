@@ -239,9 +239,11 @@ def insert_items(
 def store_delta(
     transaction: Transaction, claim: Claim, item: int, offset: int, kind: str, text: str, now_ms: int
 ) -> None:
-    """Keep a piece of an unfinished item, so that it outlives a kill. Unfenced: it goes when its item or its turn
-    ends.
+    """Keep a piece of an unfinished item, so that it outlives a kill; it goes when its item or its turn ends. Where the
+    fence is lost, nothing is written: nobody would remove it.
     """
+    if allocate(transaction, claim, 0, 0) is None:
+        return
     transaction.run(
         _INSERT_DELTA,
         session_id=claim.fence.session_key,

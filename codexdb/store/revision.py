@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from codexdb.domain.errors import StoreRefusedError
+from codexdb.store.filesystem import refuse_network
 from codexdb.store.pragmas import SQLITE_MIN, open_for_writing
 
 HEAD = "0001"
@@ -43,6 +44,7 @@ def prepare(path: Path) -> None:
             f"codexdb needs SQLite {needed} or newer; this Python has {sqlite3.sqlite_version}. "
             "Use a newer build of Python."
         )
+    refuse_network(path)
     try:
         _create_file(path)
         with closing(sqlite3.connect(path)) as connection:  # changes nothing: a file that is refused stays as it was

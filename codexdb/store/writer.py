@@ -88,6 +88,7 @@ class Writer:
         self._closing = False
         self._connection: sqlite3.Connection | None = None
         self._checkpointed_bytes = 0  # of the WAL at the last checkpoint: it is then filled again before it grows
+        self._identity = (0, 0)  # device and inode of the open file
         self.generation = 0  # grows on the thread when a commit failed and nobody knows what it left behind
         self._thread = threading.Thread(target=self._run, name="codexdb-writer", daemon=True)
         self._thread.start()
@@ -193,7 +194,19 @@ class Writer:
                     return False
                 time.sleep(LOCK_POLL_MS_MAX / 1000)
             else:
-                return True
+                if not self._file_is_gone():
+                    return True
+                self._fail_all(StoreFailedError(f"The database {self._path} was moved or deleted while it was open."))
+                self._lock.unlock()
+                return False
+
+    def _file_is_gone(self) -> bool:
+        """Whether what we would write is no longer the file of that name: SQLite would go on writing into nowhere."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._identity
 
     def _patience_ms(self) -> int:
         """Until the next deadline, a second at most, so that newly queued callers are seen."""
@@ -268,7 +281,7 @@ class Writer:
             self.generation += 1
             self._disconnect()
 
-    def _fail_all(self, error: sqlite3.Error) -> None:
+    def _fail_all(self, error: Exception) -> None:
         batch = self._take_batch()
         for operation in batch:
             operation.error = _explained(error)
@@ -303,7 +316,11 @@ class Writer:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
+            if not self._path.exists():  # SQLite would make an empty one
+                raise sqlite3.OperationalError(f"{self._path} is not there any more")
             self._connection = open_for_writing(self._path)
+            found = self._path.stat()
+            self._identity = found.st_dev, found.st_ino
         return self._connection
 
     def _disconnect(self) -> None:
