@@ -108,14 +108,7 @@ async def read(context: ToolContext, call: Call, arguments: ReadArguments) -> Re
             if page is None:
                 return Reply(message_error("Session does not exist", "session_not_found"))
             if page.events or left_ms <= 0:
-                value = _page(page, arguments)
-                waiting = await context.service.queued(page.session)
-                if waiting:
-                    value["queued"] = [
-                        {"turn_id": turn_id, "content": decode(content), "sent_at_ms": sent_at_ms}
-                        for turn_id, content, sent_at_ms in waiting
-                    ]
-                return Reply(structured(value))
+                return Reply(structured(_page(page, arguments)))
             with anyio.move_on_after(min(READ_POLL_MS, left_ms) / 1000):
                 await subscription.take()
 
@@ -195,6 +188,11 @@ def _page(page: Page, arguments: ReadArguments) -> JsonObject:
         "next_seq": page.next_seq,
         "more": page.more,
     }
+    if page.queued:
+        value["queued"] = [
+            {"turn_id": turn_id, "content": decode(content), "sent_at_ms": sent_at_ms}
+            for turn_id, content, sent_at_ms in page.queued
+        ]
     if arguments.include_items:
         value["items"] = [
             {"seq": item.seq, "item": decode(item.payload), **({"partial": True} if item.partial else {})}

@@ -36,12 +36,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A piece of a session's log. `next_seq` continues it: ask again with `after_seq=next_seq`."""
+    """A piece of a session's log, as of one instant. `next_seq` continues it: ask again with `after_seq=next_seq`."""
 
     session: pages.SessionRow
     last_turn: pages.TurnRow | None
     events: Sequence[CommittedEvent]
     items: Sequence[pages.ItemRow]
+    queued: Sequence[tuple[str, str, int]]  # turns that wait: (id, content as JSON, when it was sent)
     next_seq: int
     more: bool
 
@@ -108,28 +109,27 @@ class SessionService:
         """The turn that a message went into; None where there is no such message."""
         return await pages.turn_of_input(self._store.readers, session_id, input_id)
 
-    async def queued(self, session: pages.SessionRow) -> Sequence[tuple[str, str, int]]:
-        """Turns that wait behind the running one: (id, content as JSON, when it was sent)."""
-        return await pages.queued(self._store.readers, session.key)
-
     async def events_after(self, session: pages.SessionRow, after_seq: int) -> Sequence[CommittedEvent]:
         """The next events of a session, a page at most."""
         return await pages.events_after(self._store.readers, session.key, session.session_id, after_seq, PAGE_ROWS_MAX)
 
     async def read(self, session_id: str, after_seq: int, limit: int, *, with_items: bool) -> Page | None:
         """A page of the session's log; None where there is no such session."""
-        session = await self.find(session_id)
-        if session is None:
-            return None
-        readers = self._store.readers
-        events = await pages.events_after(readers, session.key, session_id, after_seq, limit)
-        items = await pages.items_after(readers, session.key, 0, PAGE_ROWS_MAX) if with_items else []
+        async with self._store.readers.snapshot() as rows:
+            session = await pages.session(rows, session_id)
+            if session is None:
+                return None
+            events = await pages.events_after(rows, session.key, session_id, after_seq, limit)
+            items = await pages.items_after(rows, session.key, 0, PAGE_ROWS_MAX) if with_items else []
+            last_turn = await pages.last_turn(rows, session.key)
+            queued = await pages.queued(rows, session.key)
         next_seq = events[-1].seq if events else after_seq
         return Page(
             session=session,
-            last_turn=await pages.last_turn(readers, session.key),
+            last_turn=last_turn,
             events=events,
             items=items,
+            queued=queued,
             next_seq=next_seq,
             more=next_seq < session.next_seq - 1,
         )

@@ -8,7 +8,7 @@ from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.json import decode_object
 from codexdb.domain.record import OpenCall
-from codexdb.store.readers import Readers
+from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
 from codexdb.store.tables import events, inputs, items, sessions, tool_calls, turns
 
@@ -155,29 +155,29 @@ _QUEUED = Statement(
 )
 
 
-async def session(readers: Readers, session_id: str) -> SessionRow | None:
+async def session(readers: Reads, session_id: str) -> SessionRow | None:
     rows = await readers.all(_SESSION, {"session": session_id})
     return SessionRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType] - STRICT columns, in order
 
 
-async def sessions_before(readers: Readers, before_ms: int, before_key: int, limit: int) -> list[SessionRow]:
+async def sessions_before(readers: Reads, before_ms: int, before_key: int, limit: int) -> list[SessionRow]:
     """Open sessions, last touched first, older than the cursor (updated_at_ms, key)."""
     rows = await readers.all(_SESSIONS, {"before_ms": before_ms, "before_key": before_key, "limit": limit})
     return [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
 
 
-async def turn(readers: Readers, turn_id: str) -> TurnRow | None:
+async def turn(readers: Reads, turn_id: str) -> TurnRow | None:
     rows = await readers.all(_TURN, {"turn": turn_id})
     return TurnRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType]
 
 
-async def last_turn(readers: Readers, session_key: int) -> TurnRow | None:
+async def last_turn(readers: Reads, session_key: int) -> TurnRow | None:
     rows = await readers.all(_LAST_TURN, {"session_key": session_key})
     return TurnRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType]
 
 
 async def events_after(
-    readers: Readers, session_key: int, session_id: str, after_seq: int, limit: int
+    readers: Reads, session_key: int, session_id: str, after_seq: int, limit: int
 ) -> list[CommittedEvent]:
     """Events with a higher seq, in order; `limit` at most."""
     rows = await readers.all(_EVENTS, {"session_key": session_key, "after_seq": after_seq, "limit": limit})
@@ -187,34 +187,34 @@ async def events_after(
     ]
 
 
-async def items_after(readers: Readers, session_key: int, after_seq: int, limit: int) -> list[ItemRow]:
+async def items_after(readers: Reads, session_key: int, after_seq: int, limit: int) -> list[ItemRow]:
     """Items with a higher seq, in order; `limit` at most."""
     rows = await readers.all(_ITEMS, {"session_key": session_key, "after_seq": after_seq, "limit": limit})
     return [ItemRow(seq, payload, bool(partial)) for seq, payload, partial in cast("list[tuple[int, str, int]]", rows)]
 
 
-async def history(readers: Readers, session_key: int) -> list[tuple[str, int | None]]:
+async def history(readers: Reads, session_key: int) -> list[tuple[str, int | None]]:
     """Every item of a session as JSON text, with the key of its turn, oldest first: what the model is sent."""
     return cast("list[tuple[str, int | None]]", await readers.all(_HISTORY, {"session_key": session_key}))
 
 
-async def open_calls(readers: Readers, session_key: int, turn_key: int) -> list[OpenCall]:
+async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[OpenCall]:
     """Calls of a turn that were made and not started, in their order."""
     rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
     return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
 
 
-async def retry_at_ms(readers: Readers, turn_key: int) -> int | None:
+async def retry_at_ms(readers: Reads, turn_key: int) -> int | None:
     """Until when an earlier attempt at the turn was waiting to ask the model again."""
     return cast("int | None", (await readers.all(_RETRY_AT, {"turn_key": turn_key}))[0][0])
 
 
-async def turn_of_input(readers: Readers, session_id: str, input_id: str) -> str | None:
+async def turn_of_input(readers: Reads, session_id: str, input_id: str) -> str | None:
     """The turn that a message belongs to by now."""
     rows = await readers.all(_TURN_OF_INPUT, {"session": session_id, "input": input_id})
     return cast("str", rows[0][0]) if rows else None
 
 
-async def queued(readers: Readers, session_key: int) -> list[tuple[str, str, int]]:
+async def queued(readers: Reads, session_key: int) -> list[tuple[str, str, int]]:
     """Turns that wait behind the one that holds the session: (id, content as JSON, time), the next one first."""
     return cast("list[tuple[str, str, int]]", await readers.all(_QUEUED, {"session_key": session_key}))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 
@@ -13,6 +13,22 @@ from codexdb.store.statement import Row, Statement
 
 if TYPE_CHECKING:
     import aiosqlite
+
+
+class Reads(Protocol):
+    """Whoever answers a statement: `Readers`, each as of its own instant, or a `Snapshot`."""
+
+    async def all(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]: ...
+
+
+class Snapshot:
+    """One instant, lent by `Readers.snapshot`."""
+
+    def __init__(self, connection: "aiosqlite.Connection") -> None:
+        self._connection = connection
+
+    async def all(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        return cast("list[Row]", await self._connection.execute_fetchall(statement.sql, statement.bind(parameters)))
 
 
 class Readers:
@@ -27,6 +43,14 @@ class Readers:
         """Every row, as of one instant. Sees all commits that were acknowledged before the call."""
         async with self._lent() as connection:
             return cast("list[Row]", await connection.execute_fetchall(statement.sql, statement.bind(parameters)))
+
+    @asynccontextmanager
+    async def snapshot(self) -> "AsyncGenerator[Snapshot]":
+        """Reads that all see the rows as of one instant. Keep it short: while it is open, the WAL cannot be reset."""
+        async with self._lent() as connection:
+            await connection.execute_fetchall("BEGIN")
+            yield Snapshot(connection)
+            await connection.execute_fetchall("COMMIT")
 
     @asynccontextmanager
     async def _lent(self) -> AsyncGenerator["aiosqlite.Connection"]:
