@@ -48,6 +48,7 @@ class TurnPlan:
     retries_max: int
     open_calls: Sequence[OpenCall] = ()  # of an earlier attempt: made, and not started
     this_turn: Sequence[Item] = ()  # the part of the history that belongs to this turn
+    answered: bool = False  # an earlier attempt read a response to its end after the last item was complete
     retry_at_ms: int | None = None  # an earlier attempt was waiting until then
 
 
@@ -98,22 +99,27 @@ class TurnLoop:
         """
         if await self._go_on():
             return self._last_message
+        cut = 0
         while True:
             self._items += await self._journal.steered()
             response = await self._ask_until_answered()
-            if response.calls == 0:
+            if response.failure is not None:  # cut after a complete item: go on from it, but not for ever
+                cut += 1
+                if cut > self._plan.retries_max:
+                    raise ModelError(exhausted(response.failure)) from response.failure
+            elif response.calls == 0:
                 return self._last_message
 
     async def _go_on(self) -> bool:
         """Pick up what an earlier attempt left: run the calls it had not started, wait out its retry. Whether the turn
-        is answered already: its last word is on record, and asking again would give another.
+        is answered already: its last word is on record, nothing was to follow, and asking again would give another.
         """
         for call in self._plan.open_calls:
             self._items.append(await run_call(self._plan.calls, self._journal, call.id, call.item))
         if self._plan.open_calls or not self._plan.this_turn:
             return False
         last = self._plan.this_turn[-1]
-        if last.get("type") == "message" and last.get("role") == "assistant":
+        if self._plan.answered and last.get("type") == "message" and last.get("role") == "assistant":
             self._last_message = next(reversed(texts(last)), None)
             return True
         if self._plan.retry_at_ms is not None:

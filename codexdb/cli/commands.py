@@ -1,6 +1,7 @@
 """The command line, for people: every command with the page that `--help` shows. Commands import what they need."""
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -180,6 +181,55 @@ def worker(db: str | None, until_idle: bool, on_restart: str, resume_max_age: in
         database=database_path(db), resume=on_restart == "resume", resume_age_ms_max=resume_max_age * 1000
     )
     sys.exit(anyio.run(lambda: app.work(options, until_idle=until_idle)))
+
+
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb torture                a minute of it, in a scratch folder",
+        "codexdb torture --kills 300    what this project asks of itself",
+    ),
+)
+@click.option(
+    "--kills",
+    cls=Option,
+    section="Torture",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many servers to kill.",
+)
+@click.option(
+    "--seed",
+    cls=Option,
+    section="Torture",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="S",
+    help="Chooses the instants; the same seed gives the same plan, not the same scheduling.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    cls=Option,
+    section="Torture",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where to make the scratch folder, which stays where a promise broke. Default: the system's own place.",
+)
+@click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="A summary for programs.")
+def torture(kills: int, seed: int, folder: Path | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Kill real servers under load, and count what is lost.
+
+    Several clients send, queue and steer messages to two servers on one database while these are killed at random
+    instants and started again. Then the file and the side effects are checked: nothing acknowledged lost, no command
+    run twice, every turn ended once. The model is scripted; no key and no network are needed.
+    """
+    from codexdb.cli.torture import run
+
+    sys.exit(run(kills, seed, folder or Path(tempfile.gettempdir()), as_json))
 
 
 @codexdb.command(

@@ -61,7 +61,8 @@ class Duplicate:
 
     session_id: str
     turn_id: str | None  # None: the message opened a session and carried no turn
-    outcome: str  # of the first acceptance: "started", "created"
+    outcome: str  # of the first acceptance: "started", "queued", "steered", "created"
+    input_id: str
 
 
 @dataclass(frozen=True, slots=True)

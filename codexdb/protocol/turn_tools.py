@@ -160,10 +160,8 @@ def _kind(turn: TurnRow) -> str:
 async def _not_started(context: ToolContext, outcome: SendOutcome) -> Reply:
     """The answer to a message that started no turn of its own."""
     match outcome:
-        case Duplicate(session_id=session_id, turn_id=turn_id) if turn_id is not None:
-            return await _join(context, session_id, turn_id)
-        case Steered():
-            return await _join_steered(context, outcome)
+        case Duplicate(turn_id=turn_id) | Steered(turn_id=turn_id) if turn_id is not None:
+            return await _join_moving(context, outcome.session_id, turn_id, outcome.input_id)
         case NotFound(session_id=session_id):
             text = f"Session not found for session_id: {session_id}"
             return Reply(turn_error(session_id, text, "session_not_found"))
@@ -209,13 +207,11 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
                 await subscription.take()
 
 
-async def _join_steered(context: ToolContext, outcome: Steered) -> Reply:
-    """The answer of the turn that the message went into, or of the one that it became."""
-    reply = await _join(context, outcome.session_id, outcome.turn_id)
-    turn_id = await context.service.turn_of_input(outcome.session_id, outcome.input_id)
-    if turn_id is None or turn_id == outcome.turn_id:
-        return reply
-    return await _join(context, outcome.session_id, turn_id)
+async def _join_moving(context: ToolContext, session_id: str, turn_id: str, input_id: str) -> Reply:
+    """The answer of the turn that a message is in, also where it was steered too late and has a turn of its own."""
+    reply = await _join(context, session_id, turn_id)
+    now_in = await context.service.turn_of_input(session_id, input_id)
+    return reply if now_in in (None, turn_id) else await _join(context, session_id, now_in)
 
 
 def _repeated(session_id: str, turn_id: str, turn: TurnRow | None) -> JsonObject:

@@ -65,10 +65,10 @@ COLUMNS = {
         "number": "1 for the first turn of its session, and so on.",
         "state": "Where it is in its life; see states.md.",
         "attempt": "Number of times that a worker took it. Together with the worker it is the fence of every write.",
-        "crashes": "Number of its workers that died; three end it as `worker_died`. A worker that stops in order is not counted.",
+        "crashes": "Number of its workers that died; the third one ends it. Those that stopped in order do not count.",
         "worker_id": "The worker that has it.",
-        "accepted_by_id": "The worker of the process that accepted it; only one of the same user and CODEX_HOME may take "
-        "it. NULL: anyone may.",
+        "accepted_by_id": "The worker of the process that accepted it; only one of its user and CODEX_HOME takes it. "
+        "NULL: anyone may.",
         "submission_id": "`id` of its events on the wire: the id of the call that began it, as text.",
         "settings": "What it overrides of the session's settings, JSON. Not written in this release.",
         "trace_context": "The caller's W3C `traceparent`.",

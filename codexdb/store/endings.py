@@ -277,7 +277,9 @@ def _give_up(transaction: Transaction, claim: Claim, notice: Event, now_ms: int,
     seq, _ = _numbers(transaction, fence.session_key, 1, 0, now_ms)
     insert_events(transaction, fence.session_key, fence.turn_key, seq, [notice], now_ms)
     announce_events(transaction, claim, seq, [notice])
-    transaction.announce(TurnSuspended(claim.session_id, claim.turn_id), WorkWaiting())
+    if not crashed:  # whoever waits here for a rescued turn goes on waiting: this process, or another, takes it now
+        transaction.announce(TurnSuspended(claim.session_id, claim.turn_id))
+    transaction.announce(WorkWaiting())
     return True
 
 

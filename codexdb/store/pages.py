@@ -10,7 +10,7 @@ from codexdb.domain.json import decode_object
 from codexdb.domain.record import OpenCall
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
-from codexdb.store.tables import events, inputs, items, sessions, tool_calls, turns
+from codexdb.store.tables import events, inputs, items, model_requests, sessions, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,19 @@ _OPEN_CALLS = Statement(
     )
     .order_by(tool_calls.c.id)
 )
+_last_item_at_ms = (
+    select(func.max(items.c.created_at_ms)).where(items.c.session_id == bindparam("session_key")).scalar_subquery()
+)
+_WAS_ANSWERED = Statement(
+    select(model_requests.c.id)
+    .where(
+        model_requests.c.session_id == bindparam("session_key"),
+        model_requests.c.turn_id == bindparam("turn_key"),
+        model_requests.c.error.is_(None),
+        model_requests.c.ended_at_ms >= _last_item_at_ms,
+    )
+    .limit(1)
+)
 _RETRY_AT = Statement(select(turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key")))
 _TURN_OF_INPUT = Statement(
     select(turns.c.public_id)
@@ -202,6 +215,11 @@ async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[Op
     """Calls of a turn that were made and not started, in their order."""
     rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
     return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
+
+
+async def was_answered(readers: Reads, session_key: int, turn_key: int) -> bool:
+    """Whether a response of this turn was read to its end after the session's last item was on record."""
+    return bool(await readers.all(_WAS_ANSWERED, {"session_key": session_key, "turn_key": turn_key}))
 
 
 async def retry_at_ms(readers: Reads, turn_key: int) -> int | None:

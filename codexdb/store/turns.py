@@ -100,7 +100,7 @@ _INSERT_INPUT = Statement(
     )
 )
 _accepted = (
-    select(sessions.c.public_id, turns.c.public_id, inputs.c.outcome, inputs.c.content_hash)
+    select(sessions.c.public_id, turns.c.public_id, inputs.c.outcome, inputs.c.public_id, inputs.c.content_hash)
     .select_from(
         inputs.join(sessions, sessions.c.id == inputs.c.session_id).outerjoin(turns, turns.c.id == inputs.c.turn_id)
     )
@@ -235,8 +235,10 @@ def _earlier(
     row = transaction.one(statement, message_id=message_id, **where)
     if row is None:
         return None
-    session_id, turn_id, outcome, earlier_hash = cast("tuple[str, str | None, str, str]", row)
-    return Duplicate(session_id, turn_id, outcome) if earlier_hash == content_hash else Conflict(session_id)
+    session_id, turn_id, outcome, input_id, earlier_hash = cast("tuple[str, str | None, str, str, str]", row)
+    if earlier_hash != content_hash:
+        return Conflict(session_id)
+    return Duplicate(session_id, turn_id, outcome, input_id)
 
 
 def _why_lost(transaction: Transaction, session_id: str) -> SendOutcome:

@@ -1,15 +1,17 @@
 """A codexdb that kills itself: `CODEXDB_CRASH_AT=NAME[:NTH] python -m codexdb.testing.crashing serve …`.
 
 At the NTH passing (default: the first) of that point the process gets SIGKILL from itself: no cleanup, no farewell.
+`CODEXDB_LEASE_MS` shortens the lease of this process, and its heartbeat with it; normal processes do not read it.
 """
 
 import os
 import signal
 from collections import Counter
 
-from codexdb.domain import crash
+from codexdb.domain import crash, limits
 
 VARIABLE = "CODEXDB_CRASH_AT"
+LEASE_VARIABLE = "CODEXDB_LEASE_MS"
 
 
 def arm(at: str) -> None:
@@ -31,8 +33,19 @@ def arm(at: str) -> None:
     crash.hook = hook
 
 
+def shorten_lease(lease_ms: int) -> None:
+    """To be called before anything that reads the limits is imported: they are copied by name."""
+    limits.HEARTBEAT_MS = lease_ms * limits.HEARTBEAT_MS // limits.LEASE_MS
+    limits.LEASE_MS = lease_ms
+
+
 if __name__ == "__main__":
-    arm(os.environ.pop(VARIABLE))
+    crash_at = os.environ.pop(VARIABLE, None)
+    lease_ms = os.environ.pop(LEASE_VARIABLE, None)
+    if crash_at is not None:
+        arm(crash_at)
+    if lease_ms is not None:
+        shorten_lease(int(lease_ms))
     from codexdb.__main__ import main
 
     main()

@@ -61,6 +61,7 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
         this_turn=[item for item, turn in rows if turn == fence.turn_key] if again else (),
+        answered=again and await pages.was_answered(readers, fence.session_key, fence.turn_key),
         retry_at_ms=await pages.retry_at_ms(readers, fence.turn_key) if again else None,
     )
     return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()

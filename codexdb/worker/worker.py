@@ -57,6 +57,7 @@ class Worker:
         self._takes_waiting = takes_waiting
         self._idle = anyio.Event()
         self.key = 0  # of our row; a new one after others took us for dead
+        self._owner_in_doubt = False  # somebody asked to end a turn that is not ours
         self._lock: FileLock | None = None
 
     async def register(self) -> None:
@@ -77,7 +78,9 @@ class Worker:
                 await feed.wait_for_work()
                 self._take_claims(group)
                 while feed.interrupts:
-                    self._interrupt(feed.interrupts.popleft().turn_id)
+                    if not self._interrupt(feed.interrupts.popleft().turn_id):
+                        self._owner_in_doubt = True
+                        feed.work_waiting = True
                 if feed.work_waiting:
                     feed.work_waiting = False
                     await self._look_for_work()
@@ -126,15 +129,20 @@ class Worker:
                 scope.cancel()
             group.start_soon(self._work, claim, scope)
 
-    def _interrupt(self, turn_id: str) -> None:
+    def _interrupt(self, turn_id: str) -> bool:
+        """False: it is not worked on here."""
         scope = self._scopes.get(turn_id)
         if scope is not None:
             self._interrupted.add(turn_id)
             scope.cancel()
+        return scope is not None
 
     async def _look_for_work(self) -> None:
         """Turns that wait for a worker, and interrupts of ours that other processes asked for."""
         try:
+            if self._owner_in_doubt:  # whoever asked should not wait for a heartbeat to see that nobody is there
+                self._owner_in_doubt = False
+                await self._rescue()
             for turn_id in await claims.flagged(self._store.readers, self.key):
                 self._interrupt(turn_id)
             room = TURNS_RUNNING_MAX - len(self._scopes)

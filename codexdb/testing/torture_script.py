@@ -1,0 +1,127 @@
+"""What the torture's messages ask for, and a model that does it: every answer follows from the request alone.
+
+A message carries its whole plan. So whichever server asks, and however often, the model says the same, and what a turn
+has to end with can be worked out from the messages that it holds.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import cast
+
+from codexdb.testing.model_script import Answer, Call, Json, Step, say
+
+_MARK = "torture:"
+_DONE = "Done with "
+_CHUNKS = re.compile(r"\S+\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one message asks for: calls one after another, then a final text in pieces."""
+
+    name: str  # unique in the whole run
+    calls: Sequence[tuple[int, int]]  # milliseconds that each command takes before and after it leaves its mark
+    at_once: int  # calls in one answer of the model
+    gap_ms: int  # before each piece of text
+
+
+def some_work(rng: Random, name: str) -> Work:
+    """Work of about half a second."""
+    calls = [(rng.randint(0, 150), rng.randint(0, 150)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
+    return Work(name, calls, rng.choice((1, 1, 2)), rng.choice((5, 15, 30, 60)))
+
+
+def prompt(work: Work) -> str:
+    return _MARK + json.dumps(asdict(work))
+
+
+def work_of(text: str) -> Work | None:
+    """The plan in a user's message; None where it is not one of ours."""
+    return Work(**json.loads(text.removeprefix(_MARK))) if text.startswith(_MARK) else None
+
+
+def call_name(work: Work, number: int) -> str:
+    """The call's id, and the line that its command writes."""
+    return f"{work.name}.{number}"
+
+
+def final_text(names: Iterable[str]) -> str:
+    """What a turn ends with that was given these messages."""
+    return f"{_DONE}{' '.join(names)} : every step that was asked for was taken, and each of them once."
+
+
+def is_final(text: str) -> bool:
+    return text.startswith(_DONE)
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+class TortureModel:
+    """Answers requests of either wire. `marks` is the file to which the commands append their lines."""
+
+    def __init__(self, marks: Path) -> None:
+        self._marks = shlex.quote(str(marks))
+
+    def __call__(self, body: Json) -> Step:
+        pending, made = _outstanding(body)
+        for work in pending:
+            missing = [number for number in range(len(work.calls)) if call_name(work, number) not in made]
+            if missing:
+                return Answer(calls=tuple(self._call(work, number) for number in missing[: work.at_once]))
+        if not pending:
+            return say("Nobody asked for anything.")
+        text = final_text(work.name for work in pending)
+        return say(*_CHUNKS.findall(text)[:6], _rest(text), delay_ms=max(work.gap_ms for work in pending))
+
+    def _call(self, work: Work, number: int) -> Call:
+        before_ms, after_ms = work.calls[number]
+        name = call_name(work, number)
+        script = f"sleep {before_ms / 1000}; echo {name} >> {self._marks}; sleep {after_ms / 1000}"
+        return Call(name, "shell", json.dumps({"command": ["sh", "-c", script]}))
+
+
+def _rest(text: str) -> str:
+    return "".join(_CHUNKS.findall(text)[6:])
+
+
+def _outstanding(body: Json) -> tuple[list[Work], set[str]]:
+    """Messages behind the last final text, and the ids of all calls made so far."""
+    said = _responses(body) if "input" in body else _chat(body)
+    pending: list[Work] = []
+    made: set[str] = set()
+    for who, text in said:
+        if who == "call":
+            made.add(text)
+        elif who == "user" and (work := work_of(text)) is not None:
+            pending.append(work)
+        elif who == "assistant" and is_final(text):
+            pending.clear()
+    return pending, made
+
+
+def _responses(body: Json) -> Iterable[tuple[str, str]]:
+    for item in cast("list[Json]", body["input"]):
+        if item.get("type") == "function_call":
+            yield "call", str(item["call_id"])
+        elif item.get("type") == "message":
+            yield str(item["role"]), _text(item.get("content"))
+
+
+def _chat(body: Json) -> Iterable[tuple[str, str]]:
+    for message in cast("list[Json]", body["messages"]):
+        yield str(message["role"]), _text(message.get("content"))
+        for call in cast("list[Json]", message.get("tool_calls") or []):
+            yield "call", str(call["id"])
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = cast("list[Json]", content) if isinstance(content, list) else []
+    return "".join(str(part.get("text", "")) for part in parts)
