@@ -114,6 +114,7 @@ _COUNT_TURN = Statement(
     .values(turn_count=sessions.c.turn_count + 1)
     .returning(next_turn_key, sessions.c.turn_count)
 )
+_ACCEPTED_BY = Statement(select(turns.c.accepted_by_id).where(turns.c.id == bindparam("turn_key")))
 _TEXT_SO_FAR = Statement(
     select(deltas.c.attempt, deltas.c.text)
     .where(
@@ -348,7 +349,7 @@ def _late_turn(transaction: Transaction, ended: Claim, now_ms: int) -> tuple[int
         state=TurnState.QUEUED.value,
         attempt=0,
         worker_id=None,
-        accepted_by_id=None,
+        accepted_by_id=cast("int | None", transaction.all(_ACCEPTED_BY, turn_key=ended.fence.turn_key)[0][0]),
         submission_id=ended.submission_id,
         trace_context=None,
         created_at_ms=now_ms,

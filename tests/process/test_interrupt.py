@@ -1,0 +1,175 @@
+"""Interrupting: by anybody, in any state, as often as one likes; what was said and done until then is kept."""
+
+import contextlib
+import json
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from codexdb.store.calls import ABORTED, NOT_STARTED, UNKNOWN
+from codexdb.testing.model_script import Hang, call_tools, say
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import Message, ServerProcess, StartServer
+
+WAIT_S = 15.0
+SOON_S = 2.0  # from a request in one process to the turn's end in another
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see what still runs")
+
+
+def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
+    """Wait for something that nobody tells of."""
+    never, deadline = threading.Event(), time.monotonic() + timeout
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
+        never.wait(0.01)
+
+
+def rows(database: Path, query: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def shell(script: str, call_id: str = "c1") -> tuple[str, str, str]:
+    return call_id, "shell", json.dumps({"command": ["bash", "-c", script]})
+
+
+def pids(mark: Path) -> list[int]:
+    return [int(line) for line in mark.read_text().split()] if mark.exists() else []
+
+
+def begin(server: ServerProcess) -> str:
+    """A session whose first turn runs: the call 1 waits for it."""
+    server.start_tool("codex", {"prompt": "go"}, id=1)
+    return cast("str", server.wait_event("task_started", 1)["_meta"]["conversationId"])
+
+
+def interrupt(server: ServerProcess, session: str) -> Message:
+    result = server.call_tool("conversation_interrupt", {"conversation_id": session})
+    return cast("Message", result["structuredContent"])
+
+
+def read(server: ServerProcess, session: str) -> Message:
+    arguments = {"conversation_id": session, "include_items": True}
+    return cast("Message", server.call_tool("conversation_read", arguments)["structuredContent"])
+
+
+def idle(server: ServerProcess, session: str) -> bool:
+    return read(server, session)["status"] == "idle"
+
+
+def outputs(page: Message) -> dict[str, str]:
+    items = [each["item"] for each in page["items"]]
+    return {each["call_id"]: each["output"] for each in items if each["type"] == "function_call_output"}
+
+
+def test_interrupting_twice_is_interrupting_once(server: StartServer, model: ScriptedModel) -> None:
+    model.add(Hang())
+    process = server()
+    session = begin(process)
+    model.wait_for_requests(1)
+    asked = [process.start_tool("conversation_interrupt", {"conversation_id": session}) for _ in range(3)]
+    answers = [process.wait_response(each)["result"]["structuredContent"]["interrupting"] for each in asked]
+    assert answers[0] is True
+    assert process.wait_response(1)["result"]["structuredContent"]["kind"] == "interrupted"
+    assert interrupt(process, session) == {"conversation_id": session, "interrupting": False}
+    kinds = [event["msg"]["type"] for event in read(process, session)["events"]]
+    assert kinds.count("error") == 1
+    assert kinds[-1] == "error"
+
+
+@pytest.mark.parametrize("who", ["itself", "another process"])
+def test_a_running_command_is_dead_afterwards_and_each_call_has_an_outcome(
+    who: str, server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    mark = home / "mark"
+    running = f"echo so far; echo $$ >> {mark}; sleep 60 & echo $! >> {mark}; wait"
+    model.add(call_tools(shell(running), shell(f"echo $$ >> {home / 'never'}", "c2")), say("next"))
+    owner = server()
+    asker = owner if who == "itself" else server()
+    session = begin(owner)
+    until(lambda: len(pids(mark)) == 2, "the command's lines")
+    until(lambda: rows(database, "SELECT count(*) FROM tool_calls") == [(2,)], "the second call")
+    assert interrupt(asker, session)["interrupting"] is True
+    answer = owner.wait_response(1, SOON_S)["result"]["structuredContent"]
+    assert answer["kind"] == "interrupted"
+    until(lambda: idle(asker, session), "the end, as the asker sees it", SOON_S)
+    if sys.platform == "linux":
+        assert not any(runs(pid) for pid in pids(mark))
+    assert rows(database, "SELECT state FROM tool_calls ORDER BY id") == [("aborted",), ("aborted",)]
+    told = outputs(read(asker, session))
+    assert "so far" in told["c1"]
+    assert told["c2"] == NOT_STARTED
+    assert ABORTED not in told.values()
+    assert not (home / "never").exists()
+    again = asker.call_tool("codex-reply", {"threadId": session, "prompt": "and now?"})
+    assert again["structuredContent"]["content"] == "next"
+
+
+def test_partial_text_is_kept_as_partial(server: StartServer, model: ScriptedModel) -> None:
+    model.add(Hang(before=("I was ", "about to")), say("next"))
+    process = server(wire_api="responses")
+    session = begin(process)
+    process.wait_event("agent_message_delta", 1)
+    until(lambda: len([e for e in process.events(1) if e["_meta"].get("transient")]) == 2, "both pieces")
+    interrupt(process, session)
+    process.wait_response(1)
+    last = read(process, session)["items"][-1]
+    assert last["partial"] is True
+    assert last["item"]["content"] == [{"type": "output_text", "text": "I was about to"}]
+    assert "agent_message" not in [event["msg"]["type"] for event in read(process, session)["events"]]
+    process.call_tool("codex-reply", {"threadId": session, "prompt": "go on"})
+    assert "I was about to" in json.dumps(model.requests[-1].body)
+
+
+def test_a_turn_without_a_worker_ends_at_once(server: StartServer, model: ScriptedModel, database: Path) -> None:
+    desk = server("--no-worker")
+    session = desk.call_tool("conversation_create", {})["structuredContent"]["conversation_id"]
+    message = {"conversation_id": session, "content": [{"type": "text", "text": "hello"}]}
+    desk.call_tool("send-user-message", message)
+    until(lambda: rows(database, "SELECT state FROM turns") == [("ready",)], "the turn is given up")
+    assert interrupt(desk, session)["interrupting"] is True
+    page = read(desk, session)
+    assert (page["status"], page["last_turn"]["state"]) == ("idle", "interrupted")
+    assert page["events"][-1]["msg"] == {"type": "error", "message": " Turn interrupted"}
+    assert model.requests == []
+
+
+@on_linux
+@pytest.mark.parametrize("when", ["desk was there before", "desk came after"])
+def test_the_turn_of_a_killed_owner_can_be_interrupted(
+    when: str, server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    mark = home / "mark"
+    model.add(call_tools(shell(f"echo $$ >> {mark}; exec sleep 60")))
+    owner = server()
+    session = begin(owner)
+    until(lambda: bool(pids(mark)), "the command's first line")
+    if when == "desk was there before":
+        desk = server("--no-worker")
+        assert not idle(desk, session)  # it is answered once the desk is open
+        owner.kill()
+    else:
+        owner.kill()
+        desk = server("--no-worker")
+    assert interrupt(desk, session)["interrupting"] is True
+    until(lambda: idle(desk, session), "the turn's end", SOON_S)
+    page = read(desk, session)
+    assert (page["last_turn"]["state"], page["last_turn"]["end_reason"]) == ("interrupted", "requested")
+    assert outputs(page) == {"c1": UNKNOWN}
+    assert rows(database, "SELECT state FROM tool_calls") == [("unknown",)]
+    until(lambda: not runs(pids(mark)[0]), "the command's end")
+    assert len(model.requests) == 1
