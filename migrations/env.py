@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from codexdb.config.database import database_path
 from codexdb.store.pragmas import open_for_writing
+from codexdb.store.revision import create_directory, create_file
 from codexdb.store.tables import metadata
 
 
@@ -29,7 +30,8 @@ def _begin_immediate(connection: Connection) -> None:
 def run() -> None:
     """Apply the migrations in one transaction, with foreign keys off, and check those at its end."""
     path = _path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_directory(path)
+    create_file(path)
     engine = create_engine("sqlite://", creator=lambda: open_for_writing(path), poolclass=NullPool)
     event.listen(engine, "begin", _begin_immediate)
     with engine.connect() as connection:

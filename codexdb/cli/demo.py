@@ -45,11 +45,6 @@ TABLES = (
     ("events", queries.EVENTS),
     ("commands", queries.COMMANDS),
 )
-RUNNING = "SELECT pid FROM tool_calls WHERE state = 'started' AND pid IS NOT NULL"
-ATTEMPTS = """\
-SELECT t.attempt, count(e.seq) FILTER (WHERE e.type IN ('task_complete', 'error')) AS ends
-FROM turns AS t JOIN events AS e ON e.session_id = t.session_id AND e.turn_id = t.id
-GROUP BY t.id ORDER BY t.id"""
 
 
 class PromiseBroken(Exception):  # noqa: N818 - it is what happened, and the summary names it so
@@ -228,7 +223,7 @@ class _Demo:
         story.say()
         states = [row[1] for row in tables["turns"].rows]
         self._check("both turns are there, completed", states == ["completed", "completed"], str(states))
-        tried = self._ask(ATTEMPTS).rows
+        tried = self._ask(queries.ATTEMPTS).rows
         twice = tried == [(2, 1), (1, 1)]
         self._check("the first turn took two attempts and ended once", twice, f"attempts and ends: {tried}")
         calls = [row[1] for row in tables["commands"].rows]
@@ -269,8 +264,8 @@ class _Demo:
 
     def _pid_of_command(self) -> int:
         """Of the process that runs the command, as it is on record."""
-        self._wait_for(lambda: bool(self._ask(RUNNING).rows))
-        rows = self._ask(RUNNING).rows
+        self._wait_for(lambda: bool(self._ask(queries.RUNNING).rows))
+        rows = self._ask(queries.RUNNING).rows
         if not rows:
             raise PromiseBroken("a running command is on record", "no call is started and has a pid")
         pid = cast("int", rows[0][0])

@@ -129,8 +129,9 @@ TOOLS = (
     Tool(
         name="codex-reply",
         title="Codex Reply",
-        description="Send the next message to a session, named by `threadId`, and wait for the answer. One message at "
-        "a time: while another is being worked on, the answer is an error of kind `busy`.",
+        description="Send the next message to a session, named by `threadId`, and wait for the answer. While "
+        "another message is being worked on, the answer is an error of kind `busy`, unless `if_running` says "
+        "otherwise.",
         arguments=args.ReplyArguments,
         handler=turn_tools.codex_reply,
         tells_missing_arguments=True,
@@ -142,7 +143,8 @@ TOOLS = (
         name="send-user-message",
         title="Send User Message",
         description="Hand a message to a conversation and return at once. `ok` means that the message is in the "
-        "database and its turn has begun; read the outcome with `conversation_read`. Refused while another turn runs.",
+        "database, and that its turn has begun, waits, or takes it in; read the outcome with `conversation_read`. "
+        "While another turn runs it is refused, unless `if_running` says otherwise.",
         arguments=args.SendArguments,
         handler=conversation_tools.send,
         refuse=_refuse_send,

@@ -1,13 +1,13 @@
 """The store: one file, its writer, its readers and its feed, opened and closed together."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from codexdb.domain.errors import StoreBusyError
+from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.domain.limits import STORE_BUSY_MS
 from codexdb.store import revision
 from codexdb.store.feed import Feed
@@ -53,13 +53,25 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
 def _prepare(path: Path) -> FileLock:
     """The shared schema lock, then the check. In this order: no migration may slip in between."""
     revision.create_directory(path)
-    lock = FileLock(beside(path, ".schema.lock"))
-    if not lock.lock(STORE_BUSY_MS, shared=True):
-        lock.close()
-        raise StoreBusyError(f"The database {path} is being migrated by another process. Try again when it is done.")
     try:
-        revision.prepare(path)
+        lock = FileLock(beside(path, ".schema.lock"))
+    except OSError as error:
+        raise StoreRefusedError(f"The folder {path.parent} cannot be written to: {error}.") from error
+    try:
+        _check(path, lock)
     except BaseException:
         lock.close()
         raise
     return lock
+
+
+def _check(path: Path, schema_lock: FileLock) -> None:
+    """Under the writers' lock: two processes that switch one new file to WAL at once fail each other, and whoever is
+    the last to close a file makes a checkpoint.
+    """
+    if not schema_lock.lock(STORE_BUSY_MS, shared=True):
+        raise StoreBusyError(f"The database {path} is being migrated by another process. Try again when it is done.")
+    with closing(FileLock(beside(path, ".wlock"))) as write_lock:
+        if not write_lock.lock(STORE_BUSY_MS):
+            raise StoreBusyError(f"The database {path} is locked by another process. Try again.")
+        revision.prepare(path)

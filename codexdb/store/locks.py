@@ -51,3 +51,27 @@ class FileLock:
 def beside(database: Path, suffix: str) -> Path:
     """The path of a side file of the database."""
     return database.with_name(database.name + suffix)
+
+
+class FairLock(FileLock):
+    """An exclusive lock that is never taken past somebody who waits: all pass a second lock, held only while waiting.
+
+    Without it, a process that commits again and again lets go for microseconds only, and others find it open by luck.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._turnstile = FileLock(path.with_name(path.name + ".next"))
+
+    def lock(self, deadline_ms: int, *, shared: bool = False) -> bool:
+        end = time.monotonic() + deadline_ms / 1000
+        if not self._turnstile.lock(deadline_ms):
+            return False
+        try:
+            return super().lock(int(1000 * (end - time.monotonic())), shared=shared)
+        finally:
+            self._turnstile.unlock()
+
+    def close(self) -> None:
+        super().close()
+        self._turnstile.close()

@@ -46,6 +46,11 @@ TOKENS = """\
 SELECT model, count(*) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
 FROM model_requests GROUP BY model ORDER BY input_tokens DESC;"""
 
+RUNNING = "SELECT pid FROM tool_calls WHERE state = 'started' AND pid IS NOT NULL"
+ATTEMPTS = """\
+SELECT t.attempt, count(e.seq) FILTER (WHERE e.type IN ('task_complete', 'error')) AS ends
+FROM turns AS t JOIN events AS e ON e.session_id = t.session_id AND e.turn_id = t.id
+GROUP BY t.id ORDER BY t.id"""
 NUMBERING = """\
 SELECT s.public_id AS session, count(*) AS events, max(e.seq) AS last_seq, s.next_seq
 FROM sessions AS s JOIN events AS e ON e.session_id = s.id

@@ -46,7 +46,7 @@ def prepare(path: Path) -> None:
         )
     refuse_network(path)
     try:
-        _create_file(path)
+        create_file(path)
         with closing(sqlite3.connect(path)) as connection:  # changes nothing: a file that is refused stays as it was
             found = _revision(connection)
         if found is None:
@@ -66,7 +66,7 @@ def prepare(path: Path) -> None:
         )
 
 
-def _create_file(path: Path) -> None:
+def create_file(path: Path) -> None:
     """An empty file that only its owner can read; SQLite gives its side files the same mode."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))

@@ -25,7 +25,7 @@ from codexdb.domain.limits import (
     STORE_BUSY_MS,
     WAL_CHECKPOINT_BYTES,
 )
-from codexdb.store.locks import FileLock, beside
+from codexdb.store.locks import FairLock, beside
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.transaction import Announcement, Transaction
 
@@ -81,7 +81,7 @@ class Writer:
         self._data_version = 0
         self._busy_ms = busy_ms
         self._loop = asyncio.get_running_loop()
-        self._lock = FileLock(beside(path, ".wlock"))
+        self._lock = FairLock(beside(path, ".wlock"))
         self._condition = threading.Condition()
         self._urgent: deque[AnyOperation] = deque()  # somebody waits for an acknowledgement
         self._orderly: deque[AnyOperation] = deque()  # turns' own records, in their order

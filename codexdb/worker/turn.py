@@ -57,7 +57,7 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
         history=[item for item, _ in rows],
         tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
         reasoning=resolved.reasoning,
-        calls=CallContext(settings, resolved.environment.environment(os.environ), context.clock),
+        calls=CallContext(settings, _command_environment(resolved), context.clock),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
         this_turn=[item for item, turn in rows if turn == fence.turn_key] if again else (),
@@ -65,3 +65,10 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
         retry_at_ms=await pages.retry_at_ms(readers, fence.turn_key) if again else None,
     )
     return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()
+
+
+def _command_environment(resolved: Resolved) -> dict[str, str]:
+    """What commands get: without the variables in which config.toml looks for the provider's secrets."""
+    provider = resolved.provider
+    secret = {provider.env_key, *provider.env_http_headers.values()}
+    return resolved.environment.environment({key: value for key, value in os.environ.items() if key not in secret})

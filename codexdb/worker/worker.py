@@ -112,7 +112,8 @@ class Worker:
         with anyio.CancelScope(shield=True):
             try:
                 with anyio.fail_after(SHUTDOWN_WRITE_MS / 1000):
-                    await self._store.writer.submit(workers.stop_if_idle, self.key, self._clock.now_ms())
+                    if await self._store.writer.submit(workers.stop_if_idle, self.key, self._clock.now_ms()):
+                        liveness.forget(self._store.path, self._identity.public_id)
             except (CodexDBError, sqlite3.Error, TimeoutError) as error:
                 _logger.warning("left without a word: %s", error)
         if self._lock is not None:

@@ -11,21 +11,22 @@ Three kinds of rows have a state. The moves below are the only ones: a trigger o
 change, whoever tries it. CHECK constraints tie data to states, for instance that exactly a running turn has a worker;
 [schema.md](schema.md) has them. A state that nothing leaves is final.
 
-In this release turns begin as `running`, since whoever accepts a message works on it, and a turn whose worker died is
-interrupted. `queued`, `ready` and `waiting`, and all of approvals, are in the schema already but not entered yet.
+A turn begins as `running`, since whoever accepts a message works on it, or as `queued` behind another. The turn of a
+worker that died or stopped becomes `ready`, and `running` again under another one, or ends. `waiting`, and all of
+approvals, are in the schema already but not entered in this release.
 """
 
 TITLES = {"turns": "Turn", "tool_calls": "Tool call", "approvals": "Approval"}
 
 MEANINGS = {
     "turns": {
-        "queued": "Accepted, behind another turn of its session.",
-        "ready": "Holds its session; no worker has it.",
+        "queued": "Accepted, behind another turn of its session, whose end begins it.",
+        "ready": "Holds its session; no worker has it, and one may claim it.",
         "running": "Holds its session; the worker in `worker_id` has it.",
         "waiting": "Holds its session; a person's answer is needed before it goes on, and no worker has it.",
         "completed": "The model has said its last word, which is in `last_agent_message`.",
         "failed": "It could not be worked to its end. `error_kind` and `error_message` say why.",
-        "interrupted": "It was ended from outside. `end_reason` says by whom: `requested` or `server_stopped`.",
+        "interrupted": "It was ended from outside: on request, or (`server_stopped`) because it was not to go on.",
     },
     "tool_calls": {
         "proposed": "The model asked for it. Nothing was done.",
@@ -34,8 +35,8 @@ MEANINGS = {
         "started": "Its intent is committed. From here on it may have had an effect.",
         "succeeded": "It ended as it should; a command with exit code 0.",
         "failed": "It ended otherwise: another exit code, a time-out, a signal, or no process could be started.",
-        "unknown": "The server stopped or died before its outcome. Its effect is not known; it is not run again.",
-        "aborted": "Its turn ended before it did. If it had started, what it did until then stands.",
+        "unknown": "The server died before its outcome. Its effect is not known; the model is told. Not run again.",
+        "aborted": "Its turn ended, or its server went down in order, before it did. What it did until then stands.",
     },
     "approvals": {
         "pending": "Nobody has answered.",

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from codexdb.cli.commands import codexdb
-from codexdb.cli.serve_options import COMMANDS, OPTIONS
-from codexdb.domain import transition
+from codexdb.cli.serve_options import COMMANDS, OPTIONS, parse
+from codexdb.domain import crash, transition
 from codexdb.domain.errors import CodexDBError
+from codexdb.domain.outcome import IfRunning
 from codexdb.protocol.tools import BY_NAME
 from codexdb.store.describe import COLUMNS, TABLES
 from codexdb.store.tables import metadata
@@ -86,7 +87,18 @@ def test_command_is_documented(name: str) -> None:
 def test_options_of_serve_are_those_of_its_help() -> None:
     """They are read in two places: by hand before the handshake, and by click for people."""
     helped = {name for parameter in codexdb.commands["serve"].params for name in parameter.opts}
-    assert set(OPTIONS) == helped
+    flags = {name for name in helped if (options := parse(["serve", name])) is not None and not options.values}
+    assert flags == {"--no-worker"}
+    assert set(OPTIONS) | flags == helped
+
+
+def test_outcomes_of_a_message_are_documented() -> None:
+    text = (DOCS / "tools.md").read_text(encoding="utf-8")
+    told = {row[1].strip("`") for row in _rows(text, "### A message that finds its conversation taken")}
+    assert told == {"busy", "queued", "steered"}
+    assert {each.value for each in IfRunning} == {
+        row[0].strip("`") for row in _rows(text, "### A message that finds its conversation taken")
+    }
 
 
 def _documented_kinds() -> dict[str, list[str]]:
@@ -128,8 +140,8 @@ def _kinds_in(node: ast.AST) -> Iterator[str]:
 
 def test_error_kinds_are_those_that_the_code_knows() -> None:
     in_code = {error.kind for error in _errors() if error.__module__.startswith("codexdb.")}
-    for package in ("protocol", "worker"):
-        for path in (ROOT / "codexdb" / package).glob("*.py"):
+    for pattern in ("protocol/*.py", "worker/*.py", "store/claims.py", "store/endings.py"):
+        for path in (ROOT / "codexdb").glob(pattern):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 in_code.update(_kinds_in(node))
     in_code -= {"requested", "answered"}  # reasons of endings that are told as `interrupted`, or not as an error
@@ -154,16 +166,35 @@ def test_every_promise_has_a_row() -> None:
     assert list(_promises()) == [f"P{number}" for number in range(1, 11)]
 
 
+def _tests_in(path: Path) -> set[str]:
+    """The tests of a module: functions, and state machines under the name that pytest finds them by."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assigned = (target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets)
+    return functions | {target.id for target in assigned if isinstance(target, ast.Name)}
+
+
 @pytest.mark.parametrize("promise", [f"P{number}" for number in range(1, 11) if number != 8])
 def test_promise_names_tests_that_exist(promise: str) -> None:
     named = _promises()[promise]
     assert named
+    missing: list[str] = []
     for name in named:
         path, _, test = name.partition("::")
-        assert (ROOT / path).is_file(), f"{promise} names {path}, which does not exist"
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        assert test in functions, f"{promise} names {name}, which does not exist"
+        if not (ROOT / path).is_file() or test not in _tests_in(ROOT / path):
+            missing.append(name)
+    assert not missing, f"{promise} names tests that do not exist"
+
+
+# -- crash points ----------------------------------------------------------------------------------------------------
+
+
+def test_every_crash_point_has_a_row_and_no_other() -> None:
+    """Named in the first column."""
+    rows = _rows((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), "## Killed here")
+    named = [name for row in rows for name in re.findall(r"`([a-z]+\.[a-z_]+)`", row[0])]
+    assert sorted(named) == sorted(crash.POINTS), "each has one row, and each name is a crash point"
+    assert all(len(row) == 3 and all(row) for row in rows), "each says what is on record and what follows"
 
 
 # -- decisions -------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_it_ends_well_and_says_what_is_scripted(played: subprocess.CompletedProc
     assert (played.returncode, played.stderr) == (0, "")
     assert "THE MODEL IS SCRIPTED" in played.stdout
     assert "kill -9" in played.stdout
-    assert "All 7 promises were kept." in played.stdout
+    assert "All 11 promises were kept." in played.stdout
     assert "BROKEN" not in played.stdout
     assert "\x1b" not in played.stdout, "colours belong on a terminal"
 
@@ -71,7 +71,7 @@ def test_the_session_lived_in_two_servers_and_the_first_one_never_said_goodbye(
 def test_the_command_really_ran_and_ran_once(played: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert played.returncode == 0
     assert (folder / "work" / "notes.txt").read_text() == "durable\n"
-    assert rows(folder, "SELECT state, exit_code FROM tool_calls") == [("succeeded", 0)]
+    assert rows(folder, "SELECT state, exit_code FROM tool_calls") == [("unknown", None), ("succeeded", 0)]
 
 
 def test_its_folder_is_kept_and_closed_to_others(played: subprocess.CompletedProcess[str], folder: Path) -> None:
@@ -85,9 +85,9 @@ def test_a_program_gets_a_summary(tmp_path: Path) -> None:
     summary = json.loads(result.stdout)
     assert summary["ok"] is True
     assert summary["promise_broken"] is None
-    assert len(summary["promises_kept"]) == 7
+    assert len(summary["promises_kept"]) == 11
     assert Path(summary["database"]).is_file()
-    assert summary["rows"] == {"sessions": 1, "turns": 2, "items": 7, "events": 12}
+    assert summary["rows"] == {"sessions": 1, "turns": 2, "items": 10, "commands": 2, "events": 15}
     assert summary["elapsed_ms"] < TIME_MAX_S * 1000
 
 
@@ -97,14 +97,14 @@ def test_a_broken_promise_is_named_and_fails_it(tmp_path: Path) -> None:
     nowhere.mkdir()
     told = run_demo("--dir", str(tmp_path / "told"), PATH=str(nowhere))
     assert told.returncode == 1
-    assert "A promise was not kept: the command ran in the scratch folder" in told.stdout
+    assert "A promise was not kept: the command runs in the scratch folder" in told.stdout
     assert "notes.txt is not there" in told.stdout
 
     summed_up = run_demo("--dir", str(tmp_path / "json"), "--json", PATH=str(nowhere))
     assert summed_up.returncode == 1
     summary = json.loads(summed_up.stdout)
     assert summary["ok"] is False
-    assert summary["promise_broken"] == "the command ran in the scratch folder"
+    assert summary["promise_broken"] == "the command runs in the scratch folder"
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
