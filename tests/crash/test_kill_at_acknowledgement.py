@@ -82,7 +82,7 @@ def test_a_session_that_was_told_of_survives_a_kill(
     told = line["params"]["_meta"]["conversationId"] if tool == "codex" else None
     told = told or line["result"]["structuredContent"]["conversation_id"]
     assert query(database, "SELECT public_id FROM sessions") == [(told,)]
-    with ServerProcess(home) as server:
+    with ServerProcess(home, "--on-restart=interrupt") as server:
         server.initialize()
         assert server.call_tool("codex-reply", {"threadId": told, "prompt": "go on"})["content"][0]["text"] == "ok"
     assert broken(database) == {}
@@ -92,7 +92,7 @@ def test_a_large_message_is_kept_whole(home: Path, database: Path) -> None:
     text = "x" * (LINE_BYTES_MAX // 8)
     with ScriptedModel(default=Hang()) as hanging:
         session = created_in(home, hanging)
-        with ServerProcess(home) as server:
+        with ServerProcess(home, "--on-restart=interrupt") as server:
             server.initialize()
             content = [{"type": "text", "text": text}]
             result = server.call_tool("send-user-message", {"conversation_id": session, "content": content})
