@@ -175,7 +175,7 @@ async def _stop_on(event: anyio.Event, stop: Callable[[], None]) -> None:
 
 async def _watch_signals(stopped: anyio.Event) -> None:
     """The first signal ends us in order, the second at once."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for _ in signals:
             if stopped.is_set():
                 os._exit(1)

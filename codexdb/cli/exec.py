@@ -96,7 +96,7 @@ async def _run(options: Options, ask: Ask, view: TurnView) -> int:
 
 
 async def _listen(asked_to_stop: anyio.Event) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async for _ in signals:
             if asked_to_stop.is_set():
                 os._exit(INTERRUPTED)

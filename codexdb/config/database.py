@@ -9,7 +9,7 @@ def database_path(explicit: str | None = None, environ: Mapping[str, str] = os.e
     """`--db`, else `CODEXDB_DB`, else `$CODEX_HOME/codexdb/codexdb.sqlite3` (home defaults to `~/.codex`). Absolute."""
     chosen = explicit or environ.get("CODEXDB_DB")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(chosen).expanduser().resolve()  # locks lie beside the file, however it is named
     home = environ.get("CODEX_HOME")
     base = Path(home) if home else Path.home() / ".codex"
-    return base.absolute() / "codexdb" / "codexdb.sqlite3"
+    return (base / "codexdb" / "codexdb.sqlite3").resolve()

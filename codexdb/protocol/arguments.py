@@ -11,6 +11,7 @@ from codexdb.domain.outcome import IfRunning
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
 MESSAGE_ID_CHARS_MAX = 200  # room for any scheme of names; it is a key, not a text
+SEQ_MAX = 2**63 - 1  # what an integer of the database holds
 WAIT_MS_MAX = 50_000  # below the sixty seconds after which common clients give up
 
 MessageId = Annotated[
@@ -154,7 +155,9 @@ class CreateArguments(Arguments):
 
 
 class ReadArguments(ConversationArguments):
-    after_seq: int = Field(0, ge=0, description="Return events with a higher number; 0 begins at the first.")
+    after_seq: int = Field(
+        0, ge=0, le=SEQ_MAX, description="Return events with a higher number; 0 begins at the first."
+    )
     limit: int = Field(PAGE_ROWS_DEFAULT * 4, ge=1, le=PAGE_ROWS_MAX, description="Events to return at most.")
     include_items: bool = Field(default=False, description="Also return what the model sees: messages, calls, outputs.")
     wait_ms: int = Field(
@@ -163,7 +166,9 @@ class ReadArguments(ConversationArguments):
 
 
 class StreamArguments(ConversationArguments):
-    after_seq: int = Field(0, ge=0, description="Replay events with a higher number first; 0 begins at the first.")
+    after_seq: int = Field(
+        0, ge=0, le=SEQ_MAX, description="Replay events with a higher number first; 0 begins at the first."
+    )
 
 
 class InterruptArguments(ConversationArguments):

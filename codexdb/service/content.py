@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import mimetypes
+import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,11 +36,15 @@ async def message_item(content: Sequence[JsonObject]) -> Item:
 
 def _local_image(index: int, path: Path) -> JsonObject:
     try:
-        if path.stat().st_size > IMAGE_BYTES_MAX:
-            raise InvalidArgumentsError(f"content[{index}].path: {path} is larger than {IMAGE_BYTES_MAX} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentsError(f"content[{index}].path: {path} cannot be read: {error.strerror}") from error
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for its writer
+        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise InvalidArgumentsError(f"content[{index}].path: {path} is not a file")
+            data = file.read(IMAGE_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise InvalidArgumentsError(f"content[{index}].path: {path} cannot be read: {error}") from error
+    if len(data) > IMAGE_BYTES_MAX:
+        raise InvalidArgumentsError(f"content[{index}].path: {path} is larger than {IMAGE_BYTES_MAX} bytes")
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return input_image(f"data:{kind};base64,{base64.b64encode(data).decode()}")
 

@@ -23,12 +23,14 @@ def hold(database: Path, worker_id: str) -> FileLock:
     return lock
 
 
-def prove_dead(database: Path, worker_id: str) -> bool:
-    """Whether that worker's process is gone. True also where its file is: a worker removes it when it has stopped."""
+def prove_dead(database: Path, worker_id: str) -> bool | None:
+    """Whether that worker's process is gone. None where its file is missing, which proves nothing: a copy of a database
+    has none, and somebody may have tidied up.
+    """
     try:
         fd = os.open(_directory(database) / f"{worker_id}.lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return True
+        return None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

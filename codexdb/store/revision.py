@@ -26,6 +26,8 @@ def create_directory(path: Path) -> None:
     Raises:
         StoreRefusedError: it cannot be made.
     """
+    if path.exists() and not path.is_file():
+        raise StoreRefusedError(f"{path} is not a file. Name the database's file with --db or CODEXDB_DB.")
     try:
         path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
@@ -47,6 +49,7 @@ def prepare(path: Path) -> None:
     refuse_network(path)
     try:
         create_file(path)
+        _refuse_second_name(path)
         with closing(sqlite3.connect(path)) as connection:  # changes nothing: a file that is refused stays as it was
             found = _revision(connection)
         if found is None:
@@ -63,6 +66,14 @@ def prepare(path: Path) -> None:
         raise StoreRefusedError(
             f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
             "wrote it. Upgrade codexdb, or name another file with --db or CODEXDB_DB."
+        )
+
+
+def _refuse_second_name(path: Path) -> None:
+    if path.stat().st_nlink > 1:
+        raise StoreRefusedError(
+            f"The database {path} has a second name (a hard link), and SQLite would keep two write-ahead logs for one "
+            "file. Remove one of the names, or copy the database with VACUUM INTO."
         )
 
 

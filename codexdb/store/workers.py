@@ -52,6 +52,8 @@ OPEN_WORKERS = Statement(
     select(
         workers.c.id,
         workers.c.public_id,
+        workers.c.pid,
+        workers.c.pid_started_at,
         workers.c.boot_id,
         workers.c.pid_namespace,
         workers.c.uid,
@@ -68,6 +70,8 @@ class OpenWorker:
 
     key: int
     public_id: str
+    pid: int
+    pid_started_at: str
     boot_id: str
     pid_namespace: str
     uid: int
@@ -107,4 +111,4 @@ def stop_if_idle(transaction: Transaction, key: int, now_ms: int) -> bool:
 
 
 def open_workers(rows: list[tuple[object, ...]]) -> list[OpenWorker]:
-    return [OpenWorker(*row) for row in cast("list[tuple[int, str, str, str, int, int]]", rows)]
+    return [OpenWorker(*row) for row in cast("list[tuple[int, str, int, str, str, str, int, int]]", rows)]

@@ -184,7 +184,7 @@ class Writer:
         while True:
             try:
                 self._connected().execute("BEGIN IMMEDIATE")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StoreFailedError) as error:
                 if not _is_busy(error):
                     self._fail_all(error)
                     self._lock.unlock()
@@ -262,7 +262,7 @@ class Writer:
     def _commit_alone(self, operation: AnyOperation) -> None:
         try:
             self._connected().execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreFailedError) as error:
             operation.error = _explained(error)
             return
         self._commit([operation])
@@ -317,7 +317,7 @@ class Writer:
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             if not self._path.exists():  # SQLite would make an empty one
-                raise sqlite3.OperationalError(f"{self._path} is not there any more")
+                raise StoreFailedError(f"The database {self._path} was moved or deleted while it was open.")
             self._connection = open_for_writing(self._path)
             found = self._path.stat()
             self._identity = found.st_dev, found.st_ino
@@ -336,7 +336,7 @@ class Writer:
         self._lock.close()
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
+def _is_busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

@@ -23,11 +23,14 @@ async def rescue_dead_workers(
     taken = 0
     rows = await store.readers.all(workers.OPEN_WORKERS, {"own_key": own_key})
     for worker in workers.open_workers(rows):
-        gone = liveness.prove_dead(store.path, worker.public_id)
+        alive = _process_lives(worker, identity)
+        proof = liveness.prove_dead(store.path, worker.public_id)
+        gone = proof or (proof is None and not alive)
         if not gone and not _silent(worker, identity, clock):
             continue
         crash.point("rescue.found")
-        await _kill_leftovers(store, worker, identity)
+        if not alive:
+            await _kill_leftovers(store, worker, identity)
         now_ms = clock.now_ms()
         taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, now_ms)
         crash.point("rescue.taken")
@@ -40,6 +43,12 @@ async def rescue_dead_workers(
 def _silent(worker: OpenWorker, identity: WorkerIdentity, clock: Clock) -> bool:
     """The clocks of two boots cannot be compared; a worker of another boot is found by its lock."""
     return worker.boot_id == identity.boot_id and clock.monotonic_ms() - worker.heartbeat_at_monotonic_ms > LEASE_MS
+
+
+def _process_lives(worker: OpenWorker, identity: WorkerIdentity) -> bool:
+    """Whether exactly that process is there. Where it cannot be looked up from here, it is taken for gone."""
+    here = (worker.boot_id, worker.pid_namespace) == (identity.boot_id, identity.pid_namespace)
+    return here and bool(worker.pid_started_at) and started_at(worker.pid) == worker.pid_started_at
 
 
 async def _kill_leftovers(store: Store, worker: OpenWorker, identity: WorkerIdentity) -> None:

@@ -119,7 +119,7 @@ def cut_short(path: Path) -> str:
 
 def folder(path: Path) -> str:
     path.mkdir()
-    return "unable to open"
+    return "is not a file"
 
 
 REFUSED = [newer, no_database, foreign, cut_short, folder]

@@ -1,6 +1,7 @@
 """Servers on one file: a living one's turns are its own, a dead one's are closed, and the session goes on."""
 
 import os
+import shutil
 import signal
 import sqlite3
 from collections.abc import Generator
@@ -185,3 +186,27 @@ def test_two_servers_work_on_different_sessions_of_one_file_at_once(server: Star
         assert answer == {"threadId": session, "content": "released"}
     model.add(call_tools(("c", "shell", '{"command":["true"]}')))
     assert_goes_on(servers[0], calls[-1][2])
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "tidied up"])
+def test_a_living_servers_turn_is_left_alone_however_its_file_is_reached(
+    server: StartServer, model: ScriptedModel, database: Path, how: str
+) -> None:
+    """A copy has no lock files, a link has others, and lock files can be removed: none of it is a server's death."""
+    first = server()
+    _, session = hanging_turn(first, model)
+    other = database
+    if how == "copy":
+        other = database.with_name("copy.sqlite3")
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("VACUUM INTO ?", (str(other),))
+    elif how == "link":
+        other = database.with_name("link.sqlite3")
+        other.symlink_to(database)
+    else:
+        shutil.rmtree(database.with_name(f"{database.name}.workers"))
+    second = server("--db", str(other))
+    read = second.call_tool("conversation_read", {"conversation_id": session})["structuredContent"]
+    assert (read["status"], read["last_turn"]["state"]) == ("running", "running")
+    model.release()
+    first.wait_event("task_complete")
