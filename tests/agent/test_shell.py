@@ -60,18 +60,21 @@ def told(result: ShellResult) -> tuple[object, object]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ('{"command":["ls"]}', ShellCommand(("ls",), "/work", limits.SHELL_TIMEOUT_MS)),
-        ('{"command":[]}', ShellCommand((), "/work", limits.SHELL_TIMEOUT_MS)),
-        ('{"command":["ls"],"workdir":"a/b"}', ShellCommand(("ls",), "/work/a/b", limits.SHELL_TIMEOUT_MS)),
+        ('{"command":["ls"]}', ShellCommand(("ls",), "/project", limits.SHELL_TIMEOUT_MS)),
+        ('{"command":[]}', ShellCommand((), "/project", limits.SHELL_TIMEOUT_MS)),
+        ('{"command":["ls"],"workdir":"a/b"}', ShellCommand(("ls",), "/project/a/b", limits.SHELL_TIMEOUT_MS)),
         ('{"command":["ls"],"workdir":"/tmp"}', ShellCommand(("ls",), "/tmp", limits.SHELL_TIMEOUT_MS)),  # noqa: S108
-        ('{"command":["ls"],"workdir":null,"timeout":null}', ShellCommand(("ls",), "/work", limits.SHELL_TIMEOUT_MS)),
-        ('{"command":["ls"],"timeout":600}', ShellCommand(("ls",), "/work", 600)),
-        ('{"command":["ls"],"timeout_ms":600.0,"other":1}', ShellCommand(("ls",), "/work", 600)),
-        ('{"command":["ls"],"timeout_ms":1e12}', ShellCommand(("ls",), "/work", limits.SHELL_TIMEOUT_MS_MAX)),
+        (
+            '{"command":["ls"],"workdir":null,"timeout":null}',
+            ShellCommand(("ls",), "/project", limits.SHELL_TIMEOUT_MS),
+        ),
+        ('{"command":["ls"],"timeout":600}', ShellCommand(("ls",), "/project", 600)),
+        ('{"command":["ls"],"timeout_ms":600.0,"other":1}', ShellCommand(("ls",), "/project", 600)),
+        ('{"command":["ls"],"timeout_ms":1e12}', ShellCommand(("ls",), "/project", limits.SHELL_TIMEOUT_MS_MAX)),
     ],
 )
 def test_arguments_are_read(arguments: str, expected: ShellCommand) -> None:
-    assert parse(arguments, cwd="/work") == expected
+    assert parse(arguments, cwd="/project") == expected
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_arguments_are_read(arguments: str, expected: ShellCommand) -> None:
     ],
 )
 def test_arguments_that_cannot_be_used_are_answered_with_the_reason(arguments: str, why: str) -> None:
-    assert parse(arguments, cwd="/work") == Refused(f"failed to parse function arguments: {why}")
+    assert parse(arguments, cwd="/project") == Refused(f"failed to parse function arguments: {why}")
 
 
 def test_the_tool_asks_for_an_array_of_strings_and_nothing_it_would_not_read() -> None:
