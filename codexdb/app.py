@@ -117,7 +117,9 @@ async def serve(options: Options, opening: Opening) -> int:
             async with open_application(options) as application, anyio.create_task_group() as followers:
                 worker = application.worker
                 followers.start_soon(_stop_on, stopped if options.finish_on_eof else connection.eof, worker.stop)
-                shown = Followers(connection, application.service, followers)
+                shown = Followers(connection, application.service, followers, others_work=not options.works)
+                if not options.works:
+                    followers.start_soon(_stop_on, connection.eof, shown.suspend)
                 server.open(_context(options, application, connection, shown))
                 await served.wait()
                 if options.finish_on_eof:

@@ -77,12 +77,11 @@ class HttpEndpoint:
         }
         if not self._chat:
             headers |= {"originator": "codexdb", "session_id": request.session_id}
+        if (missing := provider.missing_key(os.environ)) is not None:
+            hint = f" {provider.env_key_instructions}" if provider.env_key_instructions else ""
+            raise CredentialsMissingError(f"Missing environment variable: `{missing}`.{hint}")
         if provider.env_key is not None:
-            key = os.environ.get(provider.env_key, "").strip()
-            if not key:
-                hint = f" {provider.env_key_instructions}" if provider.env_key_instructions else ""
-                raise CredentialsMissingError(f"Missing environment variable: `{provider.env_key}`.{hint}")
-            headers["authorization"] = f"Bearer {key}"
+            headers["authorization"] = f"Bearer {os.environ[provider.env_key].strip()}"
         headers |= {name.lower(): value for name, value in provider.http_headers.items()}
         for name, variable in provider.env_http_headers.items():
             if (value := os.environ.get(variable, "")).strip():

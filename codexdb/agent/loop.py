@@ -30,7 +30,7 @@ from codexdb.domain.errors import ModelError
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, texts
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import TOOL_CALLS_PER_RESPONSE_MAX
+from codexdb.domain.limits import RETRY_AFTER_MS_MAX, TOOL_CALLS_PER_RESPONSE_MAX
 from codexdb.domain.record import CallProposed, Entry, NewItem, OpenCall, RequestEnded, Usage
 
 
@@ -47,8 +47,7 @@ class TurnPlan:
     calls: CallContext
     retries_max: int
     open_calls: Sequence[OpenCall] = ()  # of an earlier attempt: made, and not started
-    this_turn: Sequence[Item] = ()  # the part of the history that belongs to this turn
-    answered: bool = False  # an earlier attempt read a response to its end after the last item was complete
+    answer: str | None = None  # the last word, where an earlier attempt has it on record
     retry_at_ms: int | None = None  # an earlier attempt was waiting until then
 
 
@@ -114,16 +113,14 @@ class TurnLoop:
         """Pick up what an earlier attempt left: run the calls it had not started, wait out its retry. Whether the turn
         is answered already: its last word is on record, nothing was to follow, and asking again would give another.
         """
+        if self._plan.answer is not None:
+            self._last_message = self._plan.answer
+            return True
         for call in self._plan.open_calls:
             self._items.append(await run_call(self._plan.calls, self._journal, call.id, call.item))
-        if self._plan.open_calls or not self._plan.this_turn:
-            return False
-        last = self._plan.this_turn[-1]
-        if self._plan.answered and last.get("type") == "message" and last.get("role") == "assistant":
-            self._last_message = next(reversed(texts(last)), None)
-            return True
-        if self._plan.retry_at_ms is not None:
-            await anyio.sleep(max(0, self._plan.retry_at_ms - self._clock.now_ms()) / 1000)
+        if self._plan.retry_at_ms is not None and not self._plan.open_calls:
+            left_ms = self._plan.retry_at_ms - self._clock.now_ms()  # of a clock that may have been set back meanwhile
+            await anyio.sleep(min(max(0, left_ms), RETRY_AFTER_MS_MAX) / 1000)
         return False
 
     async def _ask_until_answered(self) -> _Response:
@@ -160,9 +157,9 @@ class TurnLoop:
             pending.close()
         crash.point("response.ended")
         self._items += [*response.done, *response.outputs]
-        self._append(
-            events=[_token_count(response.usage)] if response.usage else [], request=self._account(response, retries)
-        )
+        usage = [_token_count(response.usage)] if response.usage else []
+        last = self._last_message if response.failure is None and response.calls == 0 else None
+        self._journal.append(Entry(events=usage, request=self._account(response, retries), answer=last))
         return response
 
     async def _read(self, response: _Response, queue: _Queue, start_runner: _Start) -> None:
@@ -188,7 +185,7 @@ class TurnLoop:
                         if not each.raw:
                             self._journal.delta(self._delta_item, event.agent_reasoning_delta(each.text))
                     case ItemDone():
-                        self._take_item(response, each.item, queue, start_runner)
+                        self._take_item(response, each, queue, start_runner)
                         crash.point("item.taken")
                     case Usage():
                         response.usage = each
@@ -197,14 +194,19 @@ class TurnLoop:
         except RequestFailed as failure:
             response.failure = failure
 
-    def _take_item(self, response: _Response, item: Item, queue: _Queue, start_runner: _Start) -> None:
+    def _take_item(self, response: _Response, done: ItemDone, queue: _Queue, start_runner: _Start) -> None:
         """Put a complete item on record at once; show it, or run it, when everything before it is done."""
+        item = done.item
         response.done.append(item)
         self._delta_item += 1
         if item.get("type") != "function_call":
-            self._append(items=[NewItem(item)], events=[] if response.calls else self._shown(item))
             if response.calls:
+                self._append(items=[NewItem(item)])
                 queue(item)
+            else:
+                shown = self._shown(item)
+                last = self._last_message if done.closes else None
+                self._journal.append(Entry(items=[NewItem(item)], events=shown, answer=last))
             return
         response.calls += 1
         if response.calls > TOOL_CALLS_PER_RESPONSE_MAX:
@@ -254,10 +256,9 @@ class TurnLoop:
         items: Sequence[NewItem] = (),
         events: Sequence[event.Event] = (),
         calls: Sequence[CallProposed] = (),
-        request: RequestEnded | None = None,
     ) -> None:
-        if items or events or calls or request:
-            self._journal.append(Entry(calls=calls, items=items, events=events, request=request))
+        if items or events or calls:
+            self._journal.append(Entry(calls=calls, items=items, events=events))
 
 
 def _token_count(usage: Usage) -> event.Event:

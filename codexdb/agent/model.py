@@ -51,6 +51,7 @@ class ItemDone:
     """A complete item of the response: message, reasoning, function_call, or one that we do not know."""
 
     item: Item
+    closes: bool = False  # known already to be the last one; where it is not known, `Finished` tells
 
 
 @dataclass(frozen=True, slots=True)

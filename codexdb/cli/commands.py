@@ -330,6 +330,27 @@ def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click ca
     sys.exit(run(folder, as_json=as_json))
 
 
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb doctor",
+        "codexdb doctor --json | jq 'select(.verdict != \"ok\")'",
+    ),
+)
+@click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="One JSON object per finding.")
+@_DATABASE
+def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Say what is in order here, what is not, and what to do about it.
+
+    Looks at SQLite, config.toml, the key of the model's provider, the database, its workers, and the turns that wait
+    for one. Changes nothing. Exit code 1 if something is wrong.
+    """
+    from codexdb.cli import doctor as report
+    from codexdb.config.database import database_path
+
+    sys.exit(report.run(database_path(db), as_json=as_json))
+
+
 @codexdb.group()
 def db() -> None:
     """Look into the database."""

@@ -28,3 +28,7 @@ class Provider:
     request_max_retries: int = 4
     stream_max_retries: int = 5
     stream_idle_timeout_ms: int = 300_000
+
+    def missing_key(self, environ: Mapping[str, str]) -> str | None:
+        """The environment variable that should hold the key and does not; a blank one counts as missing."""
+        return self.env_key if self.env_key is not None and not environ.get(self.env_key, "").strip() else None

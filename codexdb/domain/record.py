@@ -103,4 +103,5 @@ class Entry:
     events: Sequence[Event] = ()
     request: RequestEnded | None = None
     plan: JsonObject | None = None  # the session's latest
+    answer: str | None = None  # the last word, where nothing is to follow it
     retry_at_ms: int | None = None  # when the failed model request is tried again

@@ -39,8 +39,15 @@ class Follower:
     """
 
     def __init__(
-        self, session_id: str, subscription: Subscription, connection: Connection, service: SessionService
+        self,
+        session_id: str,
+        subscription: Subscription,
+        connection: Connection,
+        service: SessionService,
+        *,
+        others_work: bool,
     ) -> None:
+        self._others_work = others_work
         self._session_id = session_id
         self._subscription = subscription
         self._connection = connection
@@ -85,6 +92,11 @@ class Follower:
         self._streaming = True
         self._last_seq = max(self._last_seq, after_seq)
 
+    def suspend(self) -> None:
+        """Nobody here waits for the turns any longer."""
+        for watch in self._watches.values():
+            watch.end(None)
+
     async def pump(self) -> None:
         """Show what comes until nobody needs it any more."""
         while self.needed:
@@ -110,9 +122,8 @@ class Follower:
 
     async def _show(self, each: News) -> None:
         if isinstance(each, TurnSuspended):
-            watch = self._watches.get(each.turn_id)
-            if watch is not None:
-                watch.end(None)
+            if not self._others_work and each.turn_id in self._watches:
+                self._watches[each.turn_id].end(None)
             return
         if isinstance(each, Delta):
             watch = self._watches.get(each.turn_id)
@@ -138,9 +149,15 @@ class Follower:
 
 
 class Followers:
-    """All followers of one connection; each lives as long as it is needed."""
+    """All followers of one connection; each lives as long as it is needed.
 
-    def __init__(self, connection: Connection, service: SessionService, group: TaskGroup) -> None:
+    `others_work`: this process gives up every turn that it accepts, and its callers wait for whoever takes it.
+    """
+
+    def __init__(
+        self, connection: Connection, service: SessionService, group: TaskGroup, *, others_work: bool = False
+    ) -> None:
+        self._others_work = others_work
         self._connection = connection
         self._service = service
         self._group = group
@@ -155,13 +172,20 @@ class Followers:
                 yield follower
             return
         following = self._service.follow(session_id)
-        follower = Follower(session_id, following.__enter__(), self._connection, self._service)
+        follower = Follower(
+            session_id, following.__enter__(), self._connection, self._service, others_work=self._others_work
+        )
         self._followers[session_id] = follower
         try:
             with follower.accepting():
                 yield follower
         finally:
             self._group.start_soon(self._pump, session_id, follower, following)
+
+    def suspend(self) -> None:
+        """Answer every call that waits for a turn: this process goes down."""
+        for follower in self._followers.values():
+            follower.suspend()
 
     async def _pump(self, session_id: str, follower: Follower, following: AbstractContextManager[Subscription]) -> None:
         try:

@@ -121,24 +121,23 @@ async def _work(
             on_event = progress.on_event if progress else None
             watch = follower.watch(outcome.turn_id, call.id, opened_session=opens, on_event=on_event)
     if watch is None:
-        return await _not_started(context, outcome)
+        return await _not_started(context, call, outcome)
     try:
         event = await (progress.run(watch.ended) if progress else watch.ended)
     except anyio.get_cancelled_exc_class():
-        await _cancelled(context, call, watch.turn_id)
+        if _means_the_turn(context, call):
+            await whole(context.service.interrupt(watch.turn_id))
         raise
     if event is None:
         return Reply(turn_error(session_id, SUSPENDED, "suspended", turn_id=watch.turn_id, retryable=True))
     return await _result(context, session_id, event)
 
 
-async def _cancelled(context: ToolContext, call: Call, turn_id: str) -> None:
+def _means_the_turn(context: ToolContext, call: Call) -> bool:
     """A client that gave up waiting loses its answer, not its turn; one that cancels means the turn."""
     if call.cancel_reason is None or context.on_cancel is OnCancel.DETACH:
-        return
-    if context.on_cancel is OnCancel.AUTO and _TIMED_OUT.search(call.cancel_reason):
-        return
-    await whole(context.service.interrupt(turn_id))
+        return False
+    return context.on_cancel is OnCancel.INTERRUPT or not _TIMED_OUT.search(call.cancel_reason)
 
 
 async def _result(context: ToolContext, session_id: str, event: CommittedEvent) -> Reply:
@@ -157,11 +156,13 @@ def _kind(turn: TurnRow) -> str:
     return "interrupted" if turn.end_reason in (None, "requested") else turn.end_reason
 
 
-async def _not_started(context: ToolContext, outcome: SendOutcome) -> Reply:
+async def _not_started(context: ToolContext, call: Call, outcome: SendOutcome) -> Reply:
     """The answer to a message that started no turn of its own."""
     match outcome:
-        case Duplicate(turn_id=turn_id) | Steered(turn_id=turn_id) if turn_id is not None:
+        case Duplicate(turn_id=turn_id) if turn_id is not None:
             return await _join_moving(context, outcome.session_id, turn_id, outcome.input_id)
+        case Steered():
+            return await _steered(context, call, outcome)
         case NotFound(session_id=session_id):
             text = f"Session not found for session_id: {session_id}"
             return Reply(turn_error(session_id, text, "session_not_found"))
@@ -194,6 +195,16 @@ def refusal(outcome: SendOutcome) -> tuple[str, str, JsonObject]:  # noqa: PLR09
             return "parent_message_id is not the newest message", "outdated", {"retryable": True}
         case Duplicate() | Started() | Queued() | Steered():
             return "This message_id was accepted before", "duplicate", {}
+
+
+async def _steered(context: ToolContext, call: Call, outcome: Steered) -> Reply:
+    """Cancelled, the message is taken back, unless the model was told already: the turn is not its sender's to end."""
+    try:
+        return await _join_moving(context, outcome.session_id, outcome.turn_id, outcome.input_id)
+    except anyio.get_cancelled_exc_class():
+        if _means_the_turn(context, call):
+            await whole(context.service.withdraw(outcome.session_id, outcome.input_id))
+        raise
 
 
 async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:

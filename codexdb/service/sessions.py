@@ -95,6 +95,11 @@ class SessionService:
         """Ask for a turn to end. Idempotent; False where it is not open."""
         return await self._store.writer.submit(endings.request_interrupt, turn_id, self._clock.now_ms())
 
+    async def withdraw(self, session_id: str, input_id: str) -> bool:
+        """Take back a steered message. Idempotent; False where the model was told already, or it was taken back."""
+        now_ms = self._clock.now_ms()
+        return await self._store.writer.submit(endings.withdraw_steered, session_id, input_id, now_ms)
+
     def follow(self, session_id: str) -> AbstractContextManager[Subscription]:
         """What this process commits to the session from now on, in order. The session need not exist yet."""
         return self._store.feed.subscribe(session_id)

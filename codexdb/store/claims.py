@@ -19,7 +19,7 @@ RESCUED = "The server that worked on this turn is gone; the turn goes on from wh
 
 STALE = Ending(TurnState.INTERRUPTED, "server_stopped", error(INTERRUPTED_MESSAGE))
 
-_WAITING = Statement(
+_waiting = (
     select(
         turns.c.id,
         turns.c.public_id,
@@ -34,14 +34,15 @@ _WAITING = Statement(
             workers, workers.c.id == turns.c.accepted_by_id
         )
     )
-    .where(
-        text("turns.state = 'ready'"),
-        workers.c.id.is_(None) | ((workers.c.uid == bindparam("uid")) & (workers.c.codex_home == bindparam("home"))),
-    )
+    .where(text("turns.state = 'ready'"))
     .order_by(turns.c.id)
-    .limit(bindparam("limit"))
 )
-_ANY_WAITING = Statement(select(turns.c.id).where(text("turns.state = 'ready'")).limit(1))
+_WAITING = Statement(
+    _waiting.where(
+        workers.c.id.is_(None) | ((workers.c.uid == bindparam("uid")) & (workers.c.codex_home == bindparam("home")))
+    ).limit(bindparam("limit"))
+)
+_WAITING_TURN = Statement(_waiting.where(turns.c.id == bindparam("turn_key")))
 _CLAIM = Statement(
     update(turns)
     .where(turns.c.id == bindparam("turn_key"), turns.c.state == TurnState.READY.value)
@@ -80,6 +81,19 @@ class Leftover:
     started_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A turn that holds its session and has no worker."""
+
+    turn_key: int
+    turn_id: str
+    attempt: int  # of its last worker; 0: it had none
+    submission_id: str
+    session_key: int
+    session_id: str
+    touched_at_ms: int  # when something last happened in its session
+
+
 def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, now_ms: int) -> int:
     """Take every turn from a worker that is proven dead, or silent beyond its lease; returns how many."""
     held = held_by(transaction, worker_key)
@@ -105,29 +119,35 @@ def _no_rescue(turn: HeldTurn, policy: RescuePolicy, now_ms: int) -> Ending | No
 
 
 def claim_waiting(
-    transaction: Transaction, worker_key: int, uid: int, home: str, policy: RescuePolicy, limit: int, now_ms: int
+    transaction: Transaction, turn_keys: Sequence[int], worker_key: int, policy: RescuePolicy, now_ms: int
 ) -> int:
-    """Take turns that wait for a worker: accepted under the same user and CODEX_HOME, the oldest first. Those left
-    alone for too long are interrupted instead. Returns how many were taken.
+    """Take those of these turns that still wait for a worker; returns how many that were. One that was left alone for
+    too long is interrupted instead.
     """
     taken = 0
-    for row in transaction.all(_WAITING, uid=uid, home=home, limit=limit):
-        turn_key, turn_id, attempt, submission_id, session_key, session_id, touched_at_ms = cast(
-            "tuple[int, str, int, str, int, str, int]", row
-        )
-        transaction.run(_CLAIM, turn_key=turn_key, new_worker=worker_key, now_ms=now_ms)
-        claim = Claim(Fence(session_key, turn_key, attempt + 1, worker_key), session_id, turn_id, submission_id)
-        if attempt and (not policy.resume or now_ms - touched_at_ms > policy.age_ms_max):
-            end_lost(transaction, claim, STALE, now_ms)
-        else:
-            transaction.announce(claim)
-            taken += 1
+    for turn_key in turn_keys:
+        row = transaction.one(_WAITING_TURN, turn_key=turn_key)
+        if row is not None:
+            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int]", row))
+            taken += _claim(transaction, turn, worker_key, policy, now_ms)
     return taken
 
 
-async def any_waiting(readers: Readers) -> bool:
-    """Whether some turn waits for a worker; asked before the write lock is taken for it."""
-    return bool(await readers.all(_ANY_WAITING, {}))
+def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: RescuePolicy, now_ms: int) -> bool:
+    transaction.run(_CLAIM, turn_key=turn.turn_key, new_worker=worker_key, now_ms=now_ms)
+    fence = Fence(turn.session_key, turn.turn_key, turn.attempt + 1, worker_key)
+    claim = Claim(fence, turn.session_id, turn.turn_id, turn.submission_id)
+    if turn.attempt and (not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max):
+        end_lost(transaction, claim, STALE, now_ms)
+        return False
+    transaction.announce(claim)
+    return True
+
+
+async def waiting(readers: Readers, uid: int, home: str, limit: int) -> Sequence[Waiting]:
+    """Turns that wait for a worker and were accepted under this user and CODEX_HOME, the oldest first."""
+    rows = await readers.all(_WAITING, {"uid": uid, "home": home, "limit": limit})
+    return [Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int]]", rows)]
 
 
 async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:

@@ -77,7 +77,7 @@ COLUMNS = {
         "end_reason": "Why it ended: `answered`, `requested`, `server_stopped`, or the kind of its failure.",
         "error_kind": "For programs: the kind of the failure.",
         "error_message": "For people: what failed.",
-        "last_agent_message": "The last thing that the model said.",
+        "last_agent_message": "The last thing that the model said: the answer, as soon as all of it is on record.",
         "created_at_ms": _CREATED,
         "started_at_ms": "When a worker last took it.",
         "ended_at_ms": "When it ended.",

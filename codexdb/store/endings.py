@@ -108,6 +108,18 @@ _WITHDRAW = Statement(
     )
     .values(withdrawn_at_ms=bindparam("now_ms"))
 )
+_WITHDRAW_STEERED = Statement(
+    update(inputs)
+    .where(
+        inputs.c.session_id
+        == select(sessions.c.id).where(sessions.c.public_id == bindparam("session")).scalar_subquery(),
+        inputs.c.public_id == bindparam("input"),
+        inputs.c.mode == "steer",
+        inputs.c.delivered_at_ms.is_(None),
+        inputs.c.withdrawn_at_ms.is_(None),
+    )
+    .values(withdrawn_at_ms=bindparam("now_ms"), item=None)
+)
 _COUNT_TURN = Statement(
     update(sessions)
     .where(sessions.c.id == bindparam("session_key"))
@@ -219,6 +231,11 @@ def request_interrupt(transaction: Transaction, turn_id: str, now_ms: int) -> bo
         transaction.run(_WITHDRAW, session_key=session_key, turn_key=turn_key, now_ms=now_ms)
     _conclude(transaction, claim, INTERRUPTED, now_ms, next_worker=None)
     return True
+
+
+def withdraw_steered(transaction: Transaction, session_id: str, input_id: str, now_ms: int) -> bool:
+    """Take back a message that was steered and that the model has not been told. False: it is told, or taken back."""
+    return transaction.run(_WITHDRAW_STEERED, session=session_id, input=input_id, now_ms=now_ms) == 1
 
 
 def suspend(transaction: Transaction, claim: Claim, notice: Event, now_ms: int) -> bool:

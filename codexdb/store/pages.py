@@ -10,7 +10,7 @@ from codexdb.domain.json import decode_object
 from codexdb.domain.record import OpenCall
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
-from codexdb.store.tables import events, inputs, items, model_requests, sessions, tool_calls, turns
+from codexdb.store.tables import events, inputs, items, sessions, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +139,9 @@ _OPEN_CALLS = Statement(
     )
     .order_by(tool_calls.c.id)
 )
-_last_item_at_ms = (
-    select(func.max(items.c.created_at_ms)).where(items.c.session_id == bindparam("session_key")).scalar_subquery()
+_LEFT_OFF = Statement(
+    select(turns.c.last_agent_message, turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key"))
 )
-_WAS_ANSWERED = Statement(
-    select(model_requests.c.id)
-    .where(
-        model_requests.c.session_id == bindparam("session_key"),
-        model_requests.c.turn_id == bindparam("turn_key"),
-        model_requests.c.error.is_(None),
-        model_requests.c.ended_at_ms >= _last_item_at_ms,
-    )
-    .limit(1)
-)
-_RETRY_AT = Statement(select(turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key")))
 _TURN_OF_INPUT = Statement(
     select(turns.c.public_id)
     .select_from(
@@ -217,14 +206,11 @@ async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[Op
     return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
 
 
-async def was_answered(readers: Reads, session_key: int, turn_key: int) -> bool:
-    """Whether a response of this turn was read to its end after the session's last item was on record."""
-    return bool(await readers.all(_WAS_ANSWERED, {"session_key": session_key, "turn_key": turn_key}))
-
-
-async def retry_at_ms(readers: Reads, turn_key: int) -> int | None:
-    """Until when an earlier attempt at the turn was waiting to ask the model again."""
-    return cast("int | None", (await readers.all(_RETRY_AT, {"turn_key": turn_key}))[0][0])
+async def left_off(readers: Reads, turn_key: int) -> tuple[str | None, int | None]:
+    """Where an earlier attempt at an open turn stood: the answer, if all of it is on record, and until when it was
+    waiting to ask the model again.
+    """
+    return cast("tuple[str | None, int | None]", (await readers.all(_LEFT_OFF, {"turn_key": turn_key}))[0])
 
 
 async def turn_of_input(readers: Reads, session_id: str, input_id: str) -> str | None:

@@ -126,8 +126,10 @@ _INSERT_REQUEST = Statement(
 )
 
 
-_SET_RETRY = Statement(
-    update(turns).where(turns.c.id == bindparam("turn_key")).values(retry_at_ms=bindparam("new_retry_at_ms"))
+_SET_STANDING = Statement(
+    update(turns)
+    .where(turns.c.id == bindparam("turn_key"))
+    .values(last_agent_message=bindparam("answer"), retry_at_ms=bindparam("new_retry_at_ms"))
 )
 _SET_PLAN = Statement(
     update(sessions).where(sessions.c.id == bindparam("session_key")).values(latest_plan=bindparam("plan"))
@@ -151,8 +153,8 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
         _change_call(transaction, claim, change, item_seq, now_ms)
     if entry.request is not None:
         _insert_request(transaction, claim, entry.request)
-    if entry.retry_at_ms is not None:
-        transaction.run(_SET_RETRY, turn_key=turn, new_retry_at_ms=entry.retry_at_ms)
+    if entry.request is not None or entry.answer is not None or entry.retry_at_ms is not None:
+        transaction.run(_SET_STANDING, turn_key=turn, answer=entry.answer, new_retry_at_ms=entry.retry_at_ms)
     if entry.plan is not None:
         transaction.run(_SET_PLAN, session_key=session, plan=encode(entry.plan))
     insert_events(transaction, session, turn, seq, entry.events, now_ms)

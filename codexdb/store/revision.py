@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codexdb.domain.errors import StoreRefusedError
 from codexdb.store.filesystem import refuse_network
-from codexdb.store.pragmas import SQLITE_MIN, open_for_writing
+from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 
 HEAD = "0001"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
@@ -67,6 +67,16 @@ def prepare(path: Path) -> None:
             f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
             "wrote it. Upgrade codexdb, or name another file with --db or CODEXDB_DB."
         )
+
+
+def of(path: Path) -> str:
+    """The schema that a file has, for people; changes nothing. Blocks.
+
+    Raises:
+        sqlite3.Error: it is not a database, or cannot be read.
+    """
+    with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
+        return _revision(connection) or "(none)"
 
 
 def _refuse_second_name(path: Path) -> None:

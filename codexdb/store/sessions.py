@@ -17,7 +17,7 @@ from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import sessions
 from codexdb.store.transaction import Transaction
 
-_COLUMNS = (
+SETTINGS_COLUMNS = (
     "model",
     "model_provider",
     "cwd",
@@ -40,7 +40,7 @@ _INSERT = Statement(
         sessions,
         "public_id",
         "origin",
-        *_COLUMNS,
+        *SETTINGS_COLUMNS,
         "settings",
         "next_seq",
         "next_item_seq",
@@ -49,7 +49,9 @@ _INSERT = Statement(
     )
 )
 _SETTINGS = Statement(
-    select(*(sessions.c[name] for name in _COLUMNS), sessions.c.settings).where(sessions.c.id == bindparam("key"))
+    select(*(sessions.c[name] for name in SETTINGS_COLUMNS), sessions.c.settings).where(
+        sessions.c.id == bindparam("key")
+    )
 )
 
 
@@ -72,7 +74,7 @@ def insert_session(transaction: Transaction, new: NewSession) -> int:
         _INSERT,
         public_id=new.session_id,
         origin=new.origin,
-        **{name: str(getattr(new.settings, name)) for name in _COLUMNS},
+        **{name: str(getattr(new.settings, name)) for name in SETTINGS_COLUMNS},
         settings=encode({name: value for name, value in settings.items() if value}),
         next_seq=1 + len(new.events),
         next_item_seq=1 + len(new.context),
@@ -93,7 +95,7 @@ def insert_session(transaction: Transaction, new: NewSession) -> int:
 async def read_settings(readers: Readers, key: int) -> SessionSettings:
     """The settings of an existing session."""
     row = (await readers.all(_SETTINGS, {"key": key}))[0]
-    columns: dict[str, object] = dict(zip(_COLUMNS, row, strict=False))
+    columns: dict[str, object] = dict(zip(SETTINGS_COLUMNS, row, strict=False))
     return settings_from(columns, decode_object(cast("str", row[-1])))
 
 

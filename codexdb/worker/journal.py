@@ -33,7 +33,7 @@ class RowJournal:
         self._generation = store.writer.generation
         self._broken: Exception | None = None  # set on the writer's thread
         self._unstored: dict[tuple[int, str], str] = {}  # text seen since the last stored delta
-        self._delta_stored_at_ms = clock.monotonic_ms()
+        self._storing: asyncio.TimerHandle | None = None  # when they are stored
         self._delta_offset = 0
 
     def append(self, entry: Entry) -> None:
@@ -81,12 +81,14 @@ class RowJournal:
         if isinstance(text, str):
             key = (item, str(msg["type"]))
             self._unstored[key] = self._unstored.get(key, "") + text
-            if self._clock.monotonic_ms() - self._delta_stored_at_ms >= DELTA_STORE_MS:
-                self._store_deltas()
+            if self._storing is None:
+                self._storing = asyncio.get_running_loop().call_later(DELTA_STORE_MS / 1000, self._store_deltas)
 
     def _store_deltas(self) -> None:
         """Not awaited: a delta may be lost, and nothing waits for one."""
-        self._delta_stored_at_ms = self._clock.monotonic_ms()
+        if self._storing is not None:
+            self._storing.cancel()
+            self._storing = None
         for (item, kind), text in self._unstored.items():
             self._delta_offset += 1
             future = self._store.writer.submit_in_order(

@@ -13,10 +13,12 @@ from codexdb.agent.tools import plan, shell
 from codexdb.config.provider import Provider
 from codexdb.config.resolve import Resolved
 from codexdb.domain.clock import Clock
+from codexdb.domain.errors import CodexDBError
 from codexdb.domain.json import decode_object
 from codexdb.domain.session import SessionSettings
 from codexdb.domain.worker import Claim
 from codexdb.store import pages
+from codexdb.store.claims import Waiting
 from codexdb.store.database import Store
 from codexdb.store.sessions import read_settings
 from codexdb.worker.journal import RowJournal
@@ -50,6 +52,7 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
     fence = claim.fence
     rows = [(decode_object(payload), turn) for payload, turn in await pages.history(readers, fence.session_key)]
     again = fence.attempt > 1
+    answer, retry_at_ms = await pages.left_off(readers, fence.turn_key) if again else (None, None)
     prepared = TurnPlan(
         session_id=claim.session_id,
         model=settings.model,
@@ -60,11 +63,22 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
         calls=CallContext(settings, _command_environment(resolved), context.clock),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
-        this_turn=[item for item, turn in rows if turn == fence.turn_key] if again else (),
-        answered=again and await pages.was_answered(readers, fence.session_key, fence.turn_key),
-        retry_at_ms=await pages.retry_at_ms(readers, fence.turn_key) if again else None,
+        answer=answer,
+        retry_at_ms=retry_at_ms,
     )
     return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()
+
+
+async def can_be_worked(context: TurnContext, turn: Waiting) -> bool:
+    """Whether this process has the key of the turn's provider; it leaves the turn to others if not. What else is amiss
+    ends the turn, and so is for whoever takes it.
+    """
+    try:
+        settings = await read_settings(context.store.readers, turn.session_key)
+        provider = context.reopen(settings, turn.session_id).provider
+    except CodexDBError:
+        return True
+    return provider.missing_key(os.environ) is None
 
 
 def _command_environment(resolved: Resolved) -> dict[str, str]:

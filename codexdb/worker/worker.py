@@ -22,7 +22,7 @@ from codexdb.store.locks import FileLock
 from codexdb.worker.endings import INTERRUPTED, SUSPENDED, Ending, answered, failed
 from codexdb.worker.journal import RowJournal
 from codexdb.worker.rescue import rescue_dead_workers
-from codexdb.worker.turn import ReopenSettings, TurnContext, work_turn
+from codexdb.worker.turn import ReopenSettings, TurnContext, can_be_worked, work_turn
 
 _logger = logging.getLogger(__name__)
 
@@ -147,19 +147,15 @@ class Worker:
             for turn_id in await claims.flagged(self._store.readers, self.key):
                 self._interrupt(turn_id)
             room = TURNS_RUNNING_MAX - len(self._scopes)
-            wanted = self._takes_waiting and not self._stopping and room > 0
-            if not wanted or not await claims.any_waiting(self._store.readers):
+            if not self._takes_waiting or self._stopping or room <= 0:
                 return
             identity = self._identity
-            await self._store.writer.submit(
-                claims.claim_waiting,
-                self.key,
-                identity.uid,
-                identity.codex_home,
-                self._policy,
-                room,
-                self._clock.now_ms(),
-            )
+            waiting = await claims.waiting(self._store.readers, identity.uid, identity.codex_home, room)
+            keys = [turn.turn_key for turn in waiting if await can_be_worked(self._context, turn)]
+            if keys:
+                await self._store.writer.submit(
+                    claims.claim_waiting, keys, self.key, self._policy, self._clock.now_ms()
+                )
         except (CodexDBError, sqlite3.Error) as error:
             _logger.warning("could not look for work: %s", error)
 

@@ -17,7 +17,7 @@ from codexdb.store.calls import UNKNOWN
 from codexdb.testing.crashing import LEASE_VARIABLE, VARIABLE
 from codexdb.testing.model_script import Hang, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 WAIT_S = 15.0
@@ -59,7 +59,7 @@ def pids(mark: Path) -> list[int]:
     return [int(line) for line in mark.read_text().split()] if mark.exists() else []
 
 
-def session_of(server: ServerProcess, request_id: int = 1) -> str:
+def session_of(server: ServerProcess, request_id: RequestId = 1) -> str:
     found: str = server.wait_event("task_started", request_id)["_meta"]["conversationId"]
     return found
 
@@ -253,6 +253,35 @@ def test_a_server_that_does_not_work_leaves_its_messages_to_another(
     server()
     page = finished(desk, created)
     assert said(page) == ["worked elsewhere"]
+
+
+def test_a_caller_of_a_server_that_does_not_work_waits_for_another(server: StartServer, model: ScriptedModel) -> None:
+    model.add(say("worked elsewhere"), Hang())
+    desk = server("--no-worker")
+    answered = desk.start_tool("codex", {"prompt": "for somebody"})
+    session_id = session_of(desk, answered)
+    server()
+    answer = desk.wait_response(answered)["result"]["structuredContent"]
+    assert answer == {"threadId": session_id, "content": "worked elsewhere"}
+    left = desk.start_tool("codex-reply", {"threadId": session_id, "prompt": "and this"})
+    model.wait_for_requests(2)
+    desk.close_stdin()
+    assert desk.wait_response(left)["result"]["structuredContent"]["kind"] == "suspended"
+    assert desk.wait_exit() == 0
+
+
+def test_a_turn_waits_for_a_server_that_has_its_key(server: StartServer, model: ScriptedModel, database: Path) -> None:
+    keyed: dict[str, object] = {"model_providers": {"scripted": {"env_key": "SCRIPTED_MODEL_CREDENTIAL"}}}
+    desk = server("--no-worker", config=keyed)
+    session_id = session_of(desk, desk.start_tool("codex", {"prompt": "for somebody"}))
+    until(lambda: rows(database, "SELECT state FROM turns") == [("ready",)], "the turn is given up")
+    keyless = server()
+    assert read(keyless, session_id)["last_turn"]["state"] == "ready"
+    keyless.call_tool("codex", {"prompt": "its own turn is taken, and fails"})
+    assert read(keyless, session_id)["last_turn"]["state"] == "ready"
+    assert model.requests == []
+    server(env={"SCRIPTED_MODEL_CREDENTIAL": "sesame"})
+    assert said(finished(desk, session_id)) == ["ok"]
 
 
 def test_nothing_of_this_reaches_a_normal_server(server: StartServer, database: Path) -> None:

@@ -96,3 +96,35 @@ def test_a_server_goes_down_in_time_although_the_database_is_locked(
     again = server()
     again.call_tool("conversation_stream", {"conversation_id": session})
     again.wait_event("task_complete")
+
+
+@pytest.mark.parametrize("damage", ["half a frame behind it", "cut in its last frame", "a flipped byte near its end"])
+def test_a_torn_write_ahead_log_costs_what_was_torn_and_nothing_before_it(
+    server: StartServer, database: Path, damage: str
+) -> None:
+    """Nobody but a disk that lies tears it after a commit; behind the last commit, a kill may."""
+    first = server()
+    session = conversation(first)
+    for number in range(5):
+        assert send(first, session, f"message {number}") == {"status": "ok"}
+        first.wait_event("task_complete", event_id=str(number + 2))
+    first.kill()
+    wal = database.with_name(f"{database.name}-wal")
+    written = bytearray(wal.read_bytes())
+    if damage.startswith("half"):
+        written += written[32 : 32 + 2_000]
+    elif damage.startswith("cut"):
+        del written[-2_000:]
+    else:
+        written[-1_000] ^= 0xFF
+    wal.write_bytes(written)
+    second = server()
+    page = second.call_tool("conversation_read", {"conversation_id": session, "limit": 1_000})["structuredContent"]
+    assert [event["seq"] for event in page["events"]] == list(range(1, page["next_seq"] + 1))
+    kept = [event["msg"]["type"] for event in page["events"]].count("task_started")
+    assert kept == 5 if damage.startswith("half") else kept >= 4
+    behind = {"threadId": session, "prompt": "go on", "if_running": "queue"}  # the last turn's end may be what was torn
+    assert second.call_tool("codex-reply", behind)["structuredContent"] == {"threadId": session, "content": "ok"}
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -149,6 +149,23 @@ def test_a_queued_message_can_be_withdrawn(server: StartServer, model: ScriptedM
     assert sum(times_said(model, "withdrawn")) == 0
 
 
+def test_a_cancelled_steered_message_is_taken_back(server: StartServer, model: ScriptedModel, database: Path) -> None:
+    """The turn that it was for is somebody else's, and goes on."""
+    model.add(Hang(answer=say("undisturbed")))
+    process = server()
+    session = begin(process)
+    model.wait_for_requests(1)
+    reply(process, session, "never mind", "steer", 2)
+    until(lambda: steered(database) == 1, "the message is accepted")
+    process.notify("notifications/cancelled", {"requestId": 2, "reason": "user"})
+    process.call_tool("conversations_list", {})
+    model.release()
+    assert answer(process, 1)["content"] == "undisturbed"
+    until(lambda: read(process, session)["status"] == "idle", "the turn's end")
+    assert sum(times_said(model, "never mind")) == 0
+    assert len(model.requests) == 1
+
+
 def test_what_waits_outlives_a_kill(server: StartServer, model: ScriptedModel) -> None:
     model.add(Hang(), say("to first and steered"), say("to queued"))
     first = server()

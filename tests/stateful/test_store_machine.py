@@ -215,10 +215,12 @@ class StoreMachine(RuleBasedStateMachine):
         if isinstance(outcome, Started):
             self.model.active[session_id] = outcome.turn_id
 
-    @rule(worker=st.integers(0, WORKERS - 1), limit=st.integers(1, 3), policy=st.sampled_from(POLICIES))
+    @rule(worker=st.integers(0, WORKERS - 1), limit=st.integers(1, 6), policy=st.sampled_from(POLICIES))
     def claim_waiting(self, worker: int, limit: int, policy: RescuePolicy) -> None:
         count = len(self.claims)
-        taken = self.commit(claims.claim_waiting, self.workers[worker], UID, HOME, policy, limit, self.now_ms)
+        newest = self.rows("SELECT id FROM turns ORDER BY id DESC LIMIT ?", limit)  # whatever state they are in
+        keys = [cast("int", key) for (key,) in newest]
+        taken = self.commit(claims.claim_waiting, keys, self.workers[worker], policy, self.now_ms)
         assert taken == len(self.claims) - count
         self.refresh_active()
 

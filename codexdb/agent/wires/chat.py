@@ -186,7 +186,7 @@ class ChatDecoder:
         return known
 
     def _complete(self) -> list[ModelEvent]:
-        """The items of the response, once: reasoning, text, calls."""
+        """The items of the response, once, all at its end: reasoning, text, calls."""
         if self.complete:
             return []
         self.complete = True
@@ -197,7 +197,8 @@ class ChatDecoder:
         if self._text:
             found.append(items.assistant_message("".join(self._text)))
         found += _call_items(self._calls)
-        return [ItemDone(item) for item in found]
+        closed = self._reason != "content_filter"  # which is no end that an answer could stand for
+        return [ItemDone(item, closes=closed and number == len(found)) for number, item in enumerate(found, 1)]
 
 
 def _is_another(known_id: str, call_id: str, *, counted: bool) -> bool:

@@ -1,0 +1,25 @@
+"""A codexdb whose wall clock runs ahead or behind: `SKEW_FILE=f python -m tests.process.skewed_server serve …`.
+
+The file holds milliseconds, and may be changed while the server runs. The monotonic clock is left alone, as it is by a
+person who sets the clock, and by a laptop that sleeps.
+"""
+
+import os
+from pathlib import Path
+
+from codexdb.domain.clock import SystemClock
+
+FILE_VARIABLE = "SKEW_FILE"
+
+
+def skew(file: Path) -> None:
+    """Shift what this process takes for the time."""
+    true_now_ms = SystemClock.now_ms
+    SystemClock.now_ms = lambda self: true_now_ms(self) + int(file.read_text() or 0)
+
+
+if __name__ == "__main__":
+    skew(Path(os.environ.pop(FILE_VARIABLE)))
+    from codexdb.__main__ import main
+
+    main()
