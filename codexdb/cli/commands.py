@@ -340,7 +340,7 @@ def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click ca
 @click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="One JSON object per finding.")
 @_DATABASE
 def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Say what is in order here, what is not, and what to do about it.
+    """Say what is in order, what is not, and what to do.
 
     Looks at SQLite, config.toml, the key of the model's provider, the database, its workers, and the turns that wait
     for one. Changes nothing. Exit code 1 if something is wrong.
