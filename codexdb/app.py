@@ -90,11 +90,12 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             works=options.works,
             takes_waiting=options.takes_waiting,
         )
+        service = SessionService(store, clock, secrets, config, lambda: worker.key, works=options.works)
         await worker.register()
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(worker.run)
-                yield Application(SessionService(store, clock, secrets, lambda: worker.key), config, worker)
+                yield Application(service, config, worker)
                 group.cancel_scope.cancel()
         finally:
             await worker.retire()
@@ -116,14 +117,15 @@ async def serve(options: Options, opening: Opening) -> int:
         try:
             async with open_application(options) as application, anyio.create_task_group() as followers:
                 worker = application.worker
-                followers.start_soon(_stop_on, stopped if options.finish_on_eof else connection.eof, worker.stop)
                 shown = Followers(connection, application.service, followers, others_work=not options.works)
-                if not options.works:
-                    followers.start_soon(_stop_on, connection.eof, shown.suspend)
+                ended = stopped if options.finish_on_eof else connection.eof
+                followers.start_soon(_go_down, ended, worker, shown)
                 server.open(_context(options, application, connection, shown))
-                await served.wait()
                 if options.finish_on_eof:
+                    await connection.eof.wait()
                     await worker.finished()
+                    shown.suspend()
+                await served.wait()
                 followers.cancel_scope.cancel()
         except CodexDBError as error:
             _logger.error("%s", error.message)  # noqa: TRY400 - a sentence for a person, not a trace
@@ -137,12 +139,16 @@ async def serve(options: Options, opening: Opening) -> int:
 async def work(options: Options, *, until_idle: bool) -> int:
     """Work on the turns of a database with no client attached, until SIGTERM or SIGINT, or until none is left."""
     stopped = anyio.Event()
+    code = 0
     try:
         async with anyio.create_task_group() as group, open_application(options) as application:
             group.start_soon(_watch_signals, stopped)
             group.start_soon(_stop_on, stopped, application.worker.stop)
             if until_idle:
                 await application.worker.found_nothing()
+                if left := await application.worker.left_waiting():
+                    _logger.error("%d turns wait that cannot be worked on here; `codexdb doctor` says why", left)
+                    code = 1
             else:
                 await stopped.wait()
                 await application.worker.finished()
@@ -150,7 +156,7 @@ async def work(options: Options, *, until_idle: bool) -> int:
     except CodexDBError as error:
         _logger.error("%s", error.message)  # noqa: TRY400
         return 1
-    return 0
+    return code
 
 
 def _context(options: Options, application: Application, connection: Connection, followers: Followers) -> ToolContext:
@@ -168,6 +174,14 @@ def _context(options: Options, application: Application, connection: Connection,
 async def _then(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None:
     await work()
     done.set()
+
+
+async def _go_down(ended: anyio.Event, worker: Worker, followers: Followers) -> None:
+    """Give every turn up; then answer those who wait for others: behind one of ours, or in another process."""
+    await ended.wait()
+    worker.stop()
+    await worker.finished()
+    followers.suspend()
 
 
 async def _stop_on(event: anyio.Event, stop: Callable[[], None]) -> None:

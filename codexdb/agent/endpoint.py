@@ -99,9 +99,7 @@ class HttpEndpoint:
             return await self._open(request, headers)
         error = shape.obj(shape.parse(body).get("error"))
         code = shape.string(error.get("code")) or shape.string(error.get("type"))
-        wait = failure.retry_after_ms(
-            response.headers.get("retry-after-ms"), response.headers.get("retry-after"), self._clock
-        )
+        wait = failure.asked_wait_ms(response.headers, self._clock)
         raise failure.unexpected_status(response.status_code, body, code, wait)
 
     async def _send(self, request: ModelRequest, headers: dict[str, str], *, include_usage: bool) -> "httpx2.Response":
@@ -151,7 +149,13 @@ class HttpEndpoint:
                 text = text.replace(secret, "[redacted]")
         if text == str(error):
             return error
-        return RequestFailed(text, again=error.again, retry_after_ms=error.retry_after_ms, status=error.status)
+        return RequestFailed(
+            text,
+            again=error.again,
+            retry_after_ms=error.retry_after_ms,
+            status=error.status,
+            too_long=error.too_long,
+        )
 
 
 def _shown(url: str) -> str | None:

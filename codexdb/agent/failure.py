@@ -4,6 +4,7 @@ The texts are those that clients of the original server know; the decisions are 
 """
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from codexdb.agent.model import RequestFailed
@@ -19,7 +20,16 @@ _FINAL_CODES = frozenset(
         "usage_not_included",
     }
 )
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
+_TOO_LONG = re.compile(
+    r"context[ _]?(length|window|size)|maximum context|prompt is too long|input is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)  # what endpoints say that have no code for it
+_TOO_LONG_STATUSES = frozenset({400, 413})
 _PHRASES = {413: "Payload Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Entity"}  # vary between Pythons
+_SPAN_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)")
+_SPAN = re.compile(rf"(?:{_SPAN_PART.pattern})+")
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _TRY_AGAIN_IN = re.compile(r"try again in (\d+(?:\.\d+)?)\s*(ms|s|seconds?)\b", re.IGNORECASE)
 
 
@@ -37,7 +47,8 @@ def unexpected_status(status: int, body: str, code: str | None, retry_after_ms: 
     """The endpoint answered with something else than a stream. `code`: its own name for the error."""
     again = status in _AGAIN_STATUSES and code not in _FINAL_CODES
     message = f"unexpected status {status_line(status)}: {body}"
-    return RequestFailed(message, again=again, retry_after_ms=retry_after_ms, status=status)
+    too_long = status in _TOO_LONG_STATUSES and _says_too_long(code, body)
+    return RequestFailed(message, again=again, retry_after_ms=retry_after_ms, status=status, too_long=too_long)
 
 
 def not_sent(url: str, *, again: bool = True) -> RequestFailed:
@@ -45,9 +56,10 @@ def not_sent(url: str, *, again: bool = True) -> RequestFailed:
     return RequestFailed(f"error sending request for url ({url})", again=again)
 
 
-def lost(why: str, *, again: bool = True, retry_after_ms: int | None = None) -> RequestFailed:
+def lost(why: str, *, again: bool = True, retry_after_ms: int | None = None, too_long: bool = False) -> RequestFailed:
     """The stream began and did not come to its end."""
-    return RequestFailed(f"stream disconnected before completion: {why}", again=again, retry_after_ms=retry_after_ms)
+    message = f"stream disconnected before completion: {why}"
+    return RequestFailed(message, again=again, retry_after_ms=retry_after_ms, too_long=too_long)
 
 
 def closed_early() -> RequestFailed:
@@ -59,7 +71,12 @@ def reported(message: str, code: object) -> RequestFailed:
     """The endpoint said within the stream that it failed. Some put an HTTP status where others have a name."""
     status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[1-5]\d\d", str(code)) else None
     again = str(code) not in _FINAL_CODES if status is None else status in _AGAIN_STATUSES
-    return lost(message, again=again, retry_after_ms=_wait_in_text(message) if again else None)
+    wait = _wait_in_text(message) if again else None
+    return lost(message, again=again, retry_after_ms=wait, too_long=_says_too_long(str(code), message))
+
+
+def _says_too_long(code: str | None, text: str) -> bool:
+    return code in _TOO_LONG_CODES or bool(_TOO_LONG.search(text))
 
 
 def _wait_in_text(message: str) -> int | None:
@@ -69,19 +86,45 @@ def _wait_in_text(message: str) -> int | None:
     return round(float(found[1]) * (1 if found[2].lower() == "ms" else 1_000))
 
 
-def retry_after_ms(milliseconds: str | None, seconds_or_date: str | None, clock: Clock) -> int | None:
-    """What the headers `retry-after-ms` and `retry-after` ask for; None where they say nothing that can be read."""
-    if (wait := _number(milliseconds)) is not None:
+def asked_wait_ms(headers: Mapping[str, str], clock: Clock) -> int | None:
+    """How long the endpoint asks us to wait: `retry-after-ms`, `retry-after` in seconds or as a date, else the later of
+    the `x-ratelimit-reset-*` of what is used up. None where nothing says so in a form that can be read.
+    """
+    if (wait := _number(headers.get("retry-after-ms"))) is not None:
         return round(wait)
-    if (wait := _number(seconds_or_date)) is not None:
+    given = headers.get("retry-after")
+    if (wait := _number(given)) is not None:
         return round(wait * 1_000)
+    return _until_date_ms(given, clock) if given else _until_reset_ms(headers)
+
+
+def _until_date_ms(text: str, clock: Clock) -> int | None:
     from email.utils import parsedate_to_datetime
 
     try:
-        date = parsedate_to_datetime(seconds_or_date or "")
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
     return max(0, round(date.timestamp() * 1_000) - clock.now_ms())
+
+
+def _until_reset_ms(headers: Mapping[str, str]) -> int | None:
+    waits = [
+        wait
+        for what in ("requests", "tokens")
+        if (wait := _span_ms(headers.get(f"x-ratelimit-reset-{what}"))) is not None
+        and headers.get(f"x-ratelimit-remaining-{what}", "0").strip() == "0"
+    ]
+    return max(waits, default=None)
+
+
+def _span_ms(text: str | None) -> int | None:
+    """`1m30s`, `250ms`, `6.5s`, or plain seconds."""
+    if (seconds := _number(text)) is not None:
+        return round(seconds * 1_000)
+    if text is None or not _SPAN.fullmatch(text.strip()):
+        return None
+    return round(sum(float(count) * _UNITS_MS[unit] for count, unit in _SPAN_PART.findall(text)))
 
 
 def _number(text: str | None) -> float | None:

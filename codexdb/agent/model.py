@@ -29,6 +29,8 @@ class ModelRequest:
     items: Sequence[Item]  # oldest first; every call has its output
     tools: Sequence[ToolSpec]
     reasoning: JsonObject | None = None  # {"effort", "summary"}; None for models that do not reason
+    verbosity: str | None = None  # low, medium, high; only the responses wire has a word for it
+    max_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class SectionBreak:
+    """A new part of the reasoning summary begins."""
+
+
+@dataclass(frozen=True, slots=True)
 class ItemDone:
     """A complete item of the response: message, reasoning, function_call, or one that we do not know."""
 
@@ -61,19 +68,28 @@ class Finished:
     reason: str = "stop"
 
 
-ModelEvent = TextDelta | ReasoningDelta | ItemDone | Usage | Finished
+ModelEvent = TextDelta | ReasoningDelta | SectionBreak | ItemDone | Usage | Finished
 
 
 class RequestFailed(ModelError):  # noqa: N818 - an outcome that the loop decides about
-    """One model request failed. `retryable` and `retry_after_ms` tell the loop whether and when to try again."""
+    """One model request failed. `again` and `retry_after_ms` tell the loop whether and when to try again; `too_long`
+    that the same conversation will never do, but a summary of it may.
+    """
 
     def __init__(
-        self, message: str, *, again: bool, retry_after_ms: int | None = None, status: int | None = None
+        self,
+        message: str,
+        *,
+        again: bool,
+        retry_after_ms: int | None = None,
+        status: int | None = None,
+        too_long: bool = False,
     ) -> None:
         super().__init__(message)
         self.again = again
         self.retry_after_ms = retry_after_ms
         self.status = status
+        self.too_long = too_long
 
 
 class ModelClient(Protocol):

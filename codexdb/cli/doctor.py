@@ -14,10 +14,11 @@ from codexdb.cli import screen
 from codexdb.config.files import codex_home, read_config
 from codexdb.config.resolve import Request
 from codexdb.config.source import ConfigSource
-from codexdb.domain.errors import CodexDBError
+from codexdb.domain.clock import SystemClock
+from codexdb.domain.errors import CodexDBError, CredentialsMissingError, StoreBusyError
 from codexdb.domain.json import encode
-from codexdb.domain.session import SessionSettings
-from codexdb.store import diagnosis, filesystem, revision
+from codexdb.domain.limits import RESUME_AGE_MS_MAX
+from codexdb.store import diagnosis, revision
 from codexdb.store.pragmas import SQLITE_MIN
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -100,18 +101,20 @@ def _database(database: Path) -> Iterator[Finding]:
         yield Finding("database", "note", f"{database} is not there yet", "The first `codexdb serve` makes it.")
         return
     try:
-        filesystem.refuse_network(database)
-        schema = revision.of(database)
-    except (CodexDBError, sqlite3.Error, OSError) as error:
-        yield Finding("database", "wrong", str(error), "Name another file with --db or CODEXDB_DB.")
-        return
-    size = f"{database.stat().st_size / 1_000_000:.1f} MB"
-    if schema != revision.HEAD:
-        advice = f"This codexdb knows schema {revision.HEAD}. Upgrade codexdb, or name another file with --db."
-        yield Finding("database", "wrong", f"{database}, {size}, schema {schema}", advice)
-        return
-    yield Finding("database", "ok", f"{database}, {size}, schema {schema}")
-    yield from _work(database)
+        schema = revision.look(database)
+    except StoreBusyError as error:
+        yield Finding(
+            "database", "wrong", error.message, "Try again; if it stays so, see which program holds the file."
+        )
+    except CodexDBError as error:
+        yield Finding("database", "wrong", error.message)
+    else:
+        size = f"{database.stat().st_size / 1_000_000:.1f} MB"
+        if schema is None:
+            yield Finding("database", "note", f"{database} is empty", "The first `codexdb serve` makes its tables.")
+            return
+        yield Finding("database", "ok", f"{database}, {size}, schema {schema}")
+        yield from _work(database)
 
 
 def _work(database: Path) -> Iterator[Finding]:
@@ -134,23 +137,27 @@ def _work(database: Path) -> Iterator[Finding]:
         yield Finding("turns", "ok", "none waits for a worker")
 
 
-def _why(turn: diagnosis.WaitingTurn) -> str:
+def _why(turn: diagnosis.WaitingTurn) -> str:  # noqa: PLR0911 - one reason after another
     """Why nobody takes it, as far as that can be seen from here."""
     if turn.uid is not None and turn.uid != os.getuid():
         return f"It was accepted by user {turn.uid}: only that user's processes take it."
-    home = codex_home(os.environ)
+    try:
+        home = codex_home(os.environ)
+    except CodexDBError as error:
+        return f"{error.message}."
     if turn.codex_home is not None and turn.codex_home != str(home):
         return f"It was accepted under CODEX_HOME={turn.codex_home}: start a server or `codexdb worker` under that."
-    if missing := _missing_key(turn.settings, home):
+    if turn.begun and SystemClock().now_ms() - turn.touched_at_ms > RESUME_AGE_MS_MAX:
+        return "It was left alone for too long: whoever takes it interrupts it, unless --resume-max-age is longer."
+    try:
+        provider = ConfigSource(home, Path(turn.settings.cwd)).reopen(turn.settings, None).provider
+    except CredentialsMissingError as error:
+        return f"Whoever takes it ends it as failed: {error.message}."
+    except CodexDBError:
+        return "Start a server or `codexdb worker` on this database: it says what is wrong with the configuration."
+    if missing := provider.missing_key(os.environ):
         return f"Its provider's key is missing: start a server or `codexdb worker` with {missing} set."
     return "Start a server or `codexdb worker` on this database, and it goes on."
-
-
-def _missing_key(settings: SessionSettings, home: Path) -> str | None:
-    try:
-        return ConfigSource(home, Path(settings.cwd)).reopen(settings, None).provider.missing_key(os.environ)
-    except CodexDBError:
-        return None  # whoever takes the turn ends it with this error
 
 
 def _time(at_ms: int) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from codexdb.config.files import separate
+from codexdb.config.override import override
 from codexdb.config.resolve import Request, Resolved, reopen, resolve
 from codexdb.domain.json import JsonObject
 from codexdb.domain.session import SessionSettings
@@ -41,3 +42,11 @@ class ConfigSource:
         """The same for a stored session. Raises `InvalidConfigError` or `CredentialsMissingError`."""
         started_with = separate(self.overrides)[1]  # a server that is started again with them has them again
         return reopen(settings, {**started_with, **(secrets or {})}, home=self.home, environ=self.environ)
+
+    def override(
+        self, settings: SessionSettings, secrets: JsonObject | None, request: Request
+    ) -> tuple[JsonObject, Resolved]:
+        """What a message changes of its session's settings. Raises `InvalidConfigError`."""
+        started_with = separate(self.overrides)[1]
+        known = {key: value for key, value in {**started_with, **(secrets or {})}.items() if key in settings.withheld}
+        return override(settings, known, request, home=self.home, environ=self.environ)

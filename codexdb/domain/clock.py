@@ -1,5 +1,6 @@
 """Time as an argument: everything that asks what time it is asks a `Clock`."""
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -15,6 +16,10 @@ class Clock(Protocol):
         """Milliseconds that never step back, shared by all processes of one boot."""
         ...
 
+    async def sleep(self, span_ms: int) -> None:
+        """Return after that span. Cancelling it ends it at once."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -24,3 +29,6 @@ class SystemClock:
 
     def monotonic_ms(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+
+    async def sleep(self, span_ms: int) -> None:
+        await asyncio.sleep(span_ms / 1000)

@@ -14,6 +14,8 @@ POINTS = (
     "stream.first_event",  # it has begun to answer
     "item.taken",  # a complete item is queued to be committed
     "response.ended",  # the answer was read to its end, and its calls have run
+    "compaction.before",  # the model is about to be asked for a summary
+    "compaction.committed",  # the summary is on the disk, and the model has not been asked to go on from it
     "call.intended",  # a call's intent is on the disk, its command not started
     "call.spawned",  # its command runs
     "call.ran",  # its command has ended, which is on record nowhere

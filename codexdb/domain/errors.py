@@ -66,6 +66,12 @@ class ModelError(CodexDBError):
     kind = "model_error"
 
 
+class BudgetExhaustedError(CodexDBError):
+    """The turn has used up the requests, tokens or seconds that config.toml allows it."""
+
+    kind = "budget_exhausted"
+
+
 class CredentialsMissingError(CodexDBError):
     """The turn needs a secret that is neither in the environment nor in config.toml."""
 

@@ -52,6 +52,10 @@ def agent_reasoning(text: str) -> Event:
     return _event("agent_reasoning", text=text)
 
 
+def agent_reasoning_raw_content(text: str) -> Event:
+    return _event("agent_reasoning_raw_content", text=text)
+
+
 def background_event(message: str) -> Event:
     return _event("background_event", message=message)
 
@@ -98,6 +102,15 @@ def agent_message_delta(delta: str) -> JsonObject:
 
 def agent_reasoning_delta(delta: str) -> JsonObject:
     return {"type": "agent_reasoning_delta", "delta": delta}
+
+
+def agent_reasoning_section_break() -> JsonObject:
+    """Between two parts of a reasoning summary."""
+    return {"type": "agent_reasoning_section_break"}
+
+
+def agent_reasoning_raw_content_delta(delta: str) -> JsonObject:
+    return {"type": "agent_reasoning_raw_content_delta", "delta": delta}
 
 
 def exec_command_output_delta(call_id: str, stream: str, chunk: bytes) -> JsonObject:

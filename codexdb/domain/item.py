@@ -32,6 +32,11 @@ def function_call_output(call_id: str, output: str) -> Item:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
+def compaction_request() -> Item:
+    """The mark of a turn that only summarises; the model does not see it."""
+    return {"type": "compaction_request"}
+
+
 def input_text(text: str) -> JsonObject:
     return {"type": "input_text", "text": text}
 
@@ -49,6 +54,9 @@ def texts(item: Item) -> list[str]:
     return [text for text in found if isinstance(text, str)]
 
 
+_CONTEXT_TAGS = ("environment_context", "user_instructions")
+
+
 def environment_context(cwd: str, approval_policy: str, sandbox_mode: str, *, network_access: bool) -> Item:
     """Tells the model where it works and what it may do. Recorded once, as the first item of a session."""
     network = "enabled" if network_access else "restricted"
@@ -61,3 +69,13 @@ def environment_context(cwd: str, approval_policy: str, sandbox_mode: str, *, ne
         "</environment_context>"
     )
     return user_message([input_text(text)])
+
+
+def is_context(item: Item) -> str:
+    """What kind of context an item is, of those that a session begins with or that a change of settings adds; "" for
+    everything else.
+    """
+    if item.get("role") == "developer":
+        return "developer"
+    text = next(iter(texts(item)), "") if item.get("role") == "user" else ""
+    return next((tag for tag in _CONTEXT_TAGS if text.startswith(f"<{tag}>")), "")

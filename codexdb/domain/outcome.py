@@ -66,6 +66,13 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """This `message_id` was accepted before, to be steered, and its sender took it back before the model was told."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """Another turn holds the session. Nothing was written."""
 
@@ -107,7 +114,34 @@ class Created:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class TurnNotFound:
+    """The session has no ended turn of that id. Nothing was written."""
+
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The session is as it was asked to be, whether or not it was so before."""
+
+    session_id: str
+
+
 SendOutcome = (
-    Started | Queued | Steered | QueueFull | Outdated | Duplicate | Busy | NotFound | Archived | Conflict | Empty
+    Started
+    | Queued
+    | Steered
+    | QueueFull
+    | Outdated
+    | Duplicate
+    | Withdrawn
+    | Busy
+    | NotFound
+    | Archived
+    | Conflict
+    | Empty
 )
 CreateOutcome = Created | Duplicate | Conflict
+ForkOutcome = Created | Duplicate | Conflict | NotFound | TurnNotFound
+ArchiveOutcome = Done | Busy | NotFound

@@ -86,6 +86,8 @@ CallChange = CallProposed | CallDecided | CallStarted | CallSpawned | CallEnded
 class RequestEnded:
     """One model request, for the accounts. Times are epoch milliseconds."""
 
+    model: str
+    model_provider: str
     started_at_ms: int
     first_event_at_ms: int | None
     ended_at_ms: int
@@ -102,6 +104,7 @@ class Entry:
     items: Sequence[NewItem] = ()
     events: Sequence[Event] = ()
     request: RequestEnded | None = None
+    delta_item: int | None = None  # the unfinished item that `items` completes: its deltas, and those before, are gone
     plan: JsonObject | None = None  # the session's latest
     answer: str | None = None  # the last word, where nothing is to follow it
     retry_at_ms: int | None = None  # when the failed model request is tried again

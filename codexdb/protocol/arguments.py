@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from codexdb.config.resolve import Request
 from codexdb.domain.ids import parse_id
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
@@ -11,6 +12,7 @@ from codexdb.domain.outcome import IfRunning
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
 MESSAGE_ID_CHARS_MAX = 200  # room for any scheme of names; it is a key, not a text
+TITLE_CHARS_MAX = 200  # what lists show
 SEQ_MAX = 2**63 - 1  # what an integer of the database holds
 WAIT_MS_MAX = 50_000  # below the sixty seconds after which common clients give up
 
@@ -45,6 +47,37 @@ ParentMessageId = Annotated[
 ]
 
 
+Title = Annotated[
+    str | None,
+    Field(min_length=1, max_length=TITLE_CHARS_MAX, description="A name for people; without one, the first message."),
+]
+
+
+class OverrideArguments(Arguments):
+    """What a message may change of its conversation's settings, from its own turn on."""
+
+    model: str | None = Field(None, description="Model to use from this message on.")
+    cwd: str | None = Field(None, description="Directory to work in from this message on.")
+    approval_policy: Annotated[ApprovalPolicy | None, Field(strict=False)] = Field(
+        None, description="When a person is asked before a command runs, from this message on."
+    )
+    sandbox: Annotated[SandboxMode | None, Field(strict=False)] = Field(
+        None, description="What commands may touch from this message on."
+    )
+    base_instructions: str | None = Field(None, description="Replaces the instructions to the model from now on.")
+    profile: str | None = Field(None, description="A profile of config.toml, from this message on.")
+    config: JsonObject | None = Field(
+        None, description="Settings that override those of config.toml from this message on."
+    )
+
+    def overrides(self) -> Request | None:
+        """What is to change; None where nothing is."""
+        given = {
+            name: getattr(self, name) for name in OverrideArguments.model_fields if getattr(self, name) is not None
+        }
+        return Request(**given) if given else None
+
+
 class CodexArguments(Arguments):
     prompt: str = Field(description="The first message of the new session.")
     model: str | None = Field(None, description="Model to use instead of the configured one.")
@@ -73,14 +106,21 @@ class CodexArguments(Arguments):
     config: JsonObject | None = Field(
         None, description="Settings that override those of config.toml; keys may be dotted paths."
     )
+    title: Title = None
     message_id: MessageId = None
 
 
-class ReplyArguments(Arguments):
+class ReplyArguments(OverrideArguments):
     prompt: str = Field(description="The next message.")
     thread_id: str | None = Field(None, alias="threadId", description="The session to go on with.")
     conversation_id: str | None = Field(None, alias="conversationId", description="An older name of `threadId`.")
     session_id: str | None = Field(None, alias="sessionId", description="The oldest name of `threadId`.")
+    approval_policy: Annotated[ApprovalPolicy | None, Field(strict=False)] = Field(
+        None, alias="approval-policy", description="When a person is asked before a command runs, from this message on."
+    )
+    base_instructions: str | None = Field(
+        None, alias="base-instructions", description="Replaces the instructions to the model from now on."
+    )
     message_id: MessageId = None
     parent_message_id: ParentMessageId = None
     if_running: IfRunningChoice = IfRunning.REJECT
@@ -118,7 +158,7 @@ class ConversationArguments(Arguments):
         return parse_id(value)
 
 
-class SendArguments(ConversationArguments):
+class SendArguments(ConversationArguments, OverrideArguments):
     content: list[Part] = Field(description="The message, in parts.")
     parent_message_id: ParentMessageId = None
     message_id: MessageId = None
@@ -145,6 +185,7 @@ class CreateArguments(Arguments):
     config: JsonObject | None = Field(
         None, description="Settings that override those of config.toml; keys may be dotted paths."
     )
+    title: Title = None
     message_id: MessageId = None
 
     @field_validator("config", mode="before")
@@ -160,6 +201,7 @@ class ReadArguments(ConversationArguments):
     )
     limit: int = Field(PAGE_ROWS_DEFAULT * 4, ge=1, le=PAGE_ROWS_MAX, description="Events to return at most.")
     include_items: bool = Field(default=False, description="Also return what the model sees: messages, calls, outputs.")
+    after_item: int = Field(0, ge=0, le=SEQ_MAX, description="With `include_items`: return items with a higher number.")
     wait_ms: int = Field(
         0, ge=0, le=WAIT_MS_MAX, description="If there is nothing new, wait up to so many milliseconds for it."
     )
@@ -173,6 +215,23 @@ class StreamArguments(ConversationArguments):
 
 class InterruptArguments(ConversationArguments):
     turn_id: str | None = Field(None, description="End this turn, also one that waits; without it, the running one.")
+
+
+class ForkArguments(ConversationArguments):
+    turn_id: str | None = Field(
+        None, description="The last turn that the fork shares; without it, the last one that has ended."
+    )
+    title: Title = None
+    message_id: MessageId = None
+
+
+class ArchiveArguments(ConversationArguments):
+    archived: bool = Field(default=True, description="False opens the conversation again.")
+
+
+class CompactArguments(ConversationArguments):
+    queue: bool = Field(default=False, description="While a message is being worked on: wait behind it. Else refused.")
+    message_id: MessageId = None
 
 
 class ListArguments(Arguments):

@@ -1,5 +1,7 @@
 """The conversation tools: create, send, read, stream, list. All of them answer at once."""
 
+from dataclasses import asdict
+
 import anyio
 
 from codexdb.config.resolve import Request
@@ -7,7 +9,7 @@ from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id
 from codexdb.domain.json import JsonObject, decode
-from codexdb.domain.outcome import Conflict, Created, Duplicate, Queued, Started, Steered
+from codexdb.domain.outcome import Conflict, Created, Duplicate, Queued, SendOutcome, Started, Steered
 from codexdb.protocol.arguments import (
     CreateArguments,
     InterruptArguments,
@@ -21,7 +23,7 @@ from codexdb.protocol.context import ToolContext, whole
 from codexdb.protocol.render import event_line, message_error, status_error, structured
 from codexdb.protocol.turn_tools import refusal, trace_context
 from codexdb.service.sessions import Message, Page
-from codexdb.store.pages import SessionRow, TurnRow
+from codexdb.store.pages import SessionRow, TurnRow, UsageRow
 
 READ_POLL_MS = 100  # while waiting for news: how soon another process's commits are noticed
 
@@ -42,7 +44,7 @@ async def create(context: ToolContext, call: Call, arguments: CreateArguments) -
     except InvalidConfigError as error:
         return Reply(message_error(f"Failed to load config: {error.message}", error.kind))
     session_id = new_id()
-    opening = context.service.open(session_id, resolved, "conversation_create", arguments.message_id)
+    opening = context.service.open(session_id, resolved, "conversation_create", arguments.message_id, arguments.title)
     outcome = await whole(opening)
     if isinstance(outcome, Conflict):
         text, kind, details = refusal(outcome)
@@ -63,20 +65,22 @@ async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Re
         trace_context(call),
         arguments.if_running,
         arguments.parent_message_id,
+        arguments.overrides(),
     )
     with context.followers.accepting(session_id) as follower:
         outcome = await whole(context.service.send(session_id, message))
         if isinstance(outcome, Started | Queued):
-            follower.watch(outcome.turn_id, _shown_under(context, call, session_id))
-    if isinstance(outcome, Started | Queued | Steered | Duplicate):
+            follower.watch(outcome.turn_id, shown_under(context, call, session_id))
+    value = named(outcome)
+    if value is not None:
         asked = not arguments.model_fields_set.isdisjoint({"message_id", "if_running", "parent_message_id"})
-        return Reply(structured({"status": "ok", **(_named(outcome) if asked else {})}))
+        return Reply(structured({"status": "ok", **(value if asked else {})}))
     text, kind, details = refusal(outcome)
     return Reply(status_error(text, kind, **details))
 
 
-def _named(outcome: Started | Queued | Steered | Duplicate) -> JsonObject:
-    """What became of the message, for callers who used an argument that the original does not have."""
+def named(outcome: SendOutcome) -> JsonObject | None:
+    """What became of a message that was accepted, now or before; None for one that was not."""
     match outcome:
         case Started():
             return {"outcome": "started", "turn_id": outcome.turn_id}
@@ -86,9 +90,11 @@ def _named(outcome: Started | Queued | Steered | Duplicate) -> JsonObject:
             return {"outcome": "steered", "turn_id": outcome.turn_id}
         case Duplicate():
             return {"outcome": "duplicate", "turn_id": outcome.turn_id}
+        case _:
+            return None
 
 
-def _shown_under(context: ToolContext, call: Call, session_id: str) -> str | int:
+def shown_under(context: ToolContext, call: Call, session_id: str) -> str | int:
     """The id under which the turn's events are shown: of the call that created the conversation, as the original
     does.
     """
@@ -102,7 +108,10 @@ async def read(context: ToolContext, call: Call, arguments: ReadArguments) -> Re
         deadline = context.clock.monotonic_ms() + arguments.wait_ms
         while True:
             page = await context.service.read(
-                arguments.conversation_id, arguments.after_seq, arguments.limit, with_items=arguments.include_items
+                arguments.conversation_id,
+                arguments.after_seq,
+                arguments.limit,
+                arguments.after_item if arguments.include_items else None,
             )
             left_ms = deadline - context.clock.monotonic_ms()
             if page is None:
@@ -183,7 +192,8 @@ def _status(row: SessionRow) -> str:
 def _page(page: Page, arguments: ReadArguments) -> JsonObject:
     value: JsonObject = {
         **_summary(page.session),
-        "last_turn": _turn(page.last_turn),
+        "last_turn": _turn(page.last_turn, page.last_turn_usage),
+        "usage": asdict(page.usage),
         "events": [_event(event) for event in page.events],
         "next_seq": page.next_seq,
         "more": page.more,
@@ -205,7 +215,7 @@ def _event(event: CommittedEvent) -> JsonObject:
     return {"seq": event.seq, "turn_id": event.turn_id, "id": event.submission_id, "msg": decode(event.msg)}
 
 
-def _turn(turn: TurnRow | None) -> JsonObject | None:
+def _turn(turn: TurnRow | None, usage: UsageRow | None) -> JsonObject | None:
     if turn is None:
         return None
     fields: JsonObject = {
@@ -218,5 +228,6 @@ def _turn(turn: TurnRow | None) -> JsonObject | None:
         "last_agent_message": turn.last_agent_message,
         "created_at_ms": turn.created_at_ms,
         "ended_at_ms": turn.ended_at_ms,
+        "usage": asdict(usage) if usage is not None else None,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -162,6 +162,8 @@ class Followers:
         self._service = service
         self._group = group
         self._followers: dict[str, Follower] = {}
+        self._joined: set[Subscription] = set()
+        self.closing = False  # nobody is to wait for a turn any longer
 
     @contextmanager
     def accepting(self, session_id: str) -> Generator[Follower]:
@@ -183,9 +185,22 @@ class Followers:
             self._group.start_soon(self._pump, session_id, follower, following)
 
     def suspend(self) -> None:
-        """Answer every call that waits for a turn: this process goes down."""
+        """Have every call that waits for a turn answered: this process goes down."""
+        self.closing = True
         for follower in self._followers.values():
             follower.suspend()
+        for subscription in self._joined:
+            subscription.nudge()
+
+    @contextmanager
+    def joining(self, session_id: str) -> Generator[Subscription]:
+        """What happens to a session whose turn somebody waits for that is not this client's. Look at `closing` too."""
+        with self._service.follow(session_id) as subscription:
+            self._joined.add(subscription)
+            try:
+                yield subscription
+            finally:
+                self._joined.discard(subscription)
 
     async def _pump(self, session_id: str, follower: Follower, following: AbstractContextManager[Subscription]) -> None:
         try:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from codexdb.domain.json import JsonObject
 from codexdb.domain.validation import explain, location
 from codexdb.protocol import arguments as args
-from codexdb.protocol import conversation_tools, turn_tools
+from codexdb.protocol import conversation_tools, lifecycle_tools, turn_tools
 from codexdb.protocol.connection import Call, Reply
 from codexdb.protocol.context import ToolContext
 from codexdb.protocol.render import message_error, status_error, turn_error
@@ -203,6 +203,39 @@ TOOLS = (
         refuse=_refuse_other,
         output=_object(["conversation_id", "interrupting"], conversation_id=_TEXT, interrupting={"type": "boolean"}),
         hints={"readOnlyHint": False, "destructiveHint": True, "idempotentHint": True, "openWorldHint": False},
+    ),
+    Tool(
+        name="conversation_fork",
+        title="Fork Conversation",
+        description="Make a new conversation that begins with everything another one holds up to the end of a turn. "
+        "The other one stays as it is, and may be at work meanwhile.",
+        arguments=args.ForkArguments,
+        handler=lifecycle_tools.fork,
+        refuse=_refuse_other,
+        output=_object(["conversation_id", "forked_from"], conversation_id=_TEXT, forked_from=_TEXT),
+        hints=_RECORDS,
+    ),
+    Tool(
+        name="conversation_archive",
+        title="Archive Conversation",
+        description="Put an idle conversation away: it takes no more messages and is not listed, but stays in the "
+        "database and can be read. With `archived` false it is taken up again.",
+        arguments=args.ArchiveArguments,
+        handler=lifecycle_tools.archive,
+        refuse=_refuse_other,
+        output=_object(["conversation_id", "archived"], conversation_id=_TEXT, archived={"type": "boolean"}),
+        hints={"readOnlyHint": False, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False},
+    ),
+    Tool(
+        name="conversation_compact",
+        title="Compact Conversation",
+        description="Have the model summarise a conversation to make room, and return at once. The next message goes "
+        "on from the summary; everything before stays on record. A long conversation is summarised by itself.",
+        arguments=args.CompactArguments,
+        handler=lifecycle_tools.compact,
+        refuse=_refuse_other,
+        output=_object(["conversation_id", "outcome"], conversation_id=_TEXT, outcome=_TEXT, turn_id=_TEXT),
+        hints=_WRITES,
     ),
     Tool(
         name="conversations_list",

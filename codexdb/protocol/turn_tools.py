@@ -16,7 +16,6 @@ from codexdb.domain.outcome import (
     Conflict,
     Duplicate,
     Empty,
-    IfRunning,
     NotFound,
     Outdated,
     Queued,
@@ -24,6 +23,7 @@ from codexdb.domain.outcome import (
     SendOutcome,
     Started,
     Steered,
+    Withdrawn,
 )
 from codexdb.protocol.arguments import CodexArguments, ReplyArguments
 from codexdb.protocol.connection import Call, Reply
@@ -60,12 +60,12 @@ async def codex(context: ToolContext, call: Call, arguments: CodexArguments) -> 
         text = f"Failed to load Codex configuration from overrides: {error.message}"
         return Reply(turn_error("", text, error.kind))
     session_id = new_id()
-    message = _message(call, arguments.prompt, arguments.message_id)
+    message = Message(_text(arguments.prompt), str(call.id), arguments.message_id, trace_context(call))
     return await _work(
         context,
         call,
         session_id,
-        lambda: context.service.open_and_send(session_id, resolved, "codex", message),
+        lambda: context.service.open_and_send(session_id, resolved, "codex", message, arguments.title),
         opens=True,
     )
 
@@ -81,19 +81,20 @@ async def codex_reply(context: ToolContext, call: Call, arguments: ReplyArgument
         session_id = parse_id(name)
     except ValueError as error:
         return Reply(turn_error("", f"Failed to parse session_id: {error}", "invalid_arguments"))
-    message = _message(call, arguments.prompt, arguments.message_id, arguments.if_running, arguments.parent_message_id)
+    message = Message(
+        _text(arguments.prompt),
+        str(call.id),
+        arguments.message_id,
+        trace_context(call),
+        arguments.if_running,
+        arguments.parent_message_id,
+        arguments.overrides(),
+    )
     return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
 
 
-def _message(
-    call: Call,
-    prompt: str,
-    message_id: str | None,
-    if_running: IfRunning = IfRunning.REJECT,
-    parent_message_id: str | None = None,
-) -> Message:
-    content: list[JsonObject] = [{"type": "text", "text": prompt}]
-    return Message(content, str(call.id), message_id, trace_context(call), if_running, parent_message_id)
+def _text(prompt: str) -> list[JsonObject]:
+    return [{"type": "text", "text": prompt}]
 
 
 def trace_context(call: Call) -> str | None:
@@ -193,27 +194,42 @@ def refusal(outcome: SendOutcome) -> tuple[str, str, JsonObject]:  # noqa: PLR09
             return f"{outcome.waiting} messages wait already", "queue_full", {"retryable": True}
         case Outdated():
             return "parent_message_id is not the newest message", "outdated", {"retryable": True}
+        case Withdrawn():
+            return "This message was taken back before the model was told", "withdrawn", {}
         case Duplicate() | Started() | Queued() | Steered():
             return "This message_id was accepted before", "duplicate", {}
 
 
 async def _steered(context: ToolContext, call: Call, outcome: Steered) -> Reply:
-    """Cancelled, the message is taken back, unless the model was told already: the turn is not its sender's to end."""
+    """Cancelled, the message is taken back. Once the model was told, that is too late: the turn is not its sender's to
+    end, unless it came too late for it and has a turn of its own.
+    """
     try:
         return await _join_moving(context, outcome.session_id, outcome.turn_id, outcome.input_id)
     except anyio.get_cancelled_exc_class():
         if _means_the_turn(context, call):
-            await whole(context.service.withdraw(outcome.session_id, outcome.input_id))
+            await whole(_take_back(context, outcome))
         raise
+
+
+async def _take_back(context: ToolContext, outcome: Steered) -> None:
+    if await context.service.withdraw(outcome.session_id, outcome.input_id):
+        return
+    now_in = await context.service.turn_of_input(outcome.session_id, outcome.input_id)
+    if now_in is not None and now_in.turn_id != outcome.turn_id and now_in.alone:
+        await context.service.interrupt(now_in.turn_id)
 
 
 async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
     """A repeat of an accepted call: wait for the first one's turn, and give the same answer."""
-    with context.service.follow(session_id) as subscription:
+    with context.followers.joining(session_id) as subscription:
         while True:
             turn = await context.service.turn(turn_id)
             if turn is None or turn.ended_at_ms is not None:
                 return Reply(_repeated(session_id, turn_id, turn))
+            if context.followers.closing:
+                return Reply(turn_error(session_id, SUSPENDED, "suspended", turn_id=turn_id, retryable=True))
+            subscription.overflowed = False
             with anyio.move_on_after(JOIN_POLL_MS / 1000):
                 await subscription.take()
 
@@ -222,7 +238,9 @@ async def _join_moving(context: ToolContext, session_id: str, turn_id: str, inpu
     """The answer of the turn that a message is in, also where it was steered too late and has a turn of its own."""
     reply = await _join(context, session_id, turn_id)
     now_in = await context.service.turn_of_input(session_id, input_id)
-    return reply if now_in in (None, turn_id) else await _join(context, session_id, now_in)
+    if now_in is None or now_in.turn_id == turn_id:
+        return reply
+    return await _join(context, session_id, now_in.turn_id)
 
 
 def _repeated(session_id: str, turn_id: str, turn: TurnRow | None) -> JsonObject:

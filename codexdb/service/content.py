@@ -11,18 +11,22 @@ from pathlib import Path
 import anyio.to_thread
 
 from codexdb.domain.errors import InvalidArgumentsError
-from codexdb.domain.item import Item, input_image, input_text, user_message
+from codexdb.domain.item import Item, compaction_request, input_image, input_text, user_message
 from codexdb.domain.json import JsonObject, encode
 
+COMPACT: list[JsonObject] = [{"type": "compact"}]  # the content of a turn that only summarises
 IMAGE_BYTES_MAX = 20 * 1024 * 1024  # of one local image; endpoints refuse more
 
 
 async def message_item(content: Sequence[JsonObject]) -> Item:
-    """The user item for content parts of type `text`, `image` or `local_image`.
+    """The user item for content parts of type `text`, `image` or `local_image`; of one part `compact` alone, the mark
+    that asks for a summary.
 
     Raises:
         InvalidArgumentsError: a local image cannot be read; the message names the part.
     """
+    if list(content) == COMPACT:
+        return compaction_request()
     parts: list[JsonObject] = []
     for index, part in enumerate(content):
         if part["type"] == "text":

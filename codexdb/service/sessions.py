@@ -4,22 +4,24 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from codexdb.config.resolve import Resolved
+from codexdb.config.resolve import Request, Resolved
+from codexdb.config.source import ConfigSource
 from codexdb.domain import crash
 from codexdb.domain.clock import Clock
+from codexdb.domain.errors import InvalidArgumentsError
 from codexdb.domain.event import CommittedEvent, session_configured
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, developer_message, environment_context
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_MAX
-from codexdb.domain.outcome import CreateOutcome, Empty, IfRunning, SendOutcome
+from codexdb.domain.outcome import ArchiveOutcome, CreateOutcome, Empty, ForkOutcome, IfRunning, SendOutcome
 from codexdb.domain.session import SessionSettings
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
-from codexdb.store import endings, pages, turns
+from codexdb.store import endings, inputs, lifecycle, pages, turns
 from codexdb.store.database import Store
 from codexdb.store.feed import Subscription
-from codexdb.store.sessions import NewSession
+from codexdb.store.sessions import NewSession, read_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Message:
     trace_context: str | None = None
     if_running: IfRunning = IfRunning.REJECT
     parent_message_id: str | None = None  # must be the newest message of the session
+    overrides: Request | None = None  # settings that change with this message's turn, and stay changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Page:
     events: Sequence[CommittedEvent]
     items: Sequence[pages.ItemRow]
     queued: Sequence[tuple[str, str, int]]  # turns that wait: (id, content as JSON, when it was sent)
+    usage: pages.UsageRow  # of all its turns
+    last_turn_usage: pages.UsageRow | None
     next_seq: int
     more: bool
 
@@ -50,19 +55,32 @@ class Page:
 class SessionService:
     """Everything is safe to call from any number of tasks and processes; the database decides."""
 
-    def __init__(self, store: Store, clock: Clock, secrets: Secrets, worker_key: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        secrets: Secrets,
+        config: ConfigSource,
+        worker_key: Callable[[], int],
+        *,
+        works: bool = True,
+    ) -> None:
+        self._works = works
         self._store = store
+        self._config = config
         self._clock = clock
         self._secrets = secrets
         self._worker_key = worker_key
 
-    async def open_and_send(self, session_id: str, resolved: Resolved, origin: str, message: Message) -> SendOutcome:
+    async def open_and_send(
+        self, session_id: str, resolved: Resolved, origin: str, message: Message, title: str | None = None
+    ) -> SendOutcome:
         """A new session with its first turn, committed before this returns.
 
         `session_id` is chosen by the caller, who may follow it beforehand. A repeat of the `message_id` names the
         first session.
         """
-        new = self._new_session(session_id, resolved, origin, configured=True)
+        new = self._new_session(session_id, resolved, origin, title, configured=True)
         accepted = await self._new_message(message)
         self._secrets.keep(session_id, resolved.secrets)
         crash.point("accept.before")
@@ -71,10 +89,15 @@ class SessionService:
         return outcome
 
     async def open(
-        self, session_id: str, resolved: Resolved, origin: str, message_id: str | None = None
+        self,
+        session_id: str,
+        resolved: Resolved,
+        origin: str,
+        message_id: str | None = None,
+        title: str | None = None,
     ) -> CreateOutcome:
         """A new session without a turn, committed before this returns."""
-        new = self._new_session(session_id, resolved, origin, configured=False)
+        new = self._new_session(session_id, resolved, origin, title, configured=False)
         self._secrets.keep(session_id, resolved.secrets)
         digest = content_hash([{"model": resolved.settings.model, "cwd": resolved.settings.cwd}])
         return await self._store.writer.submit(turns.open_only, new, new_id(), message_id, digest)
@@ -85,11 +108,40 @@ class SessionService:
         """
         if not message.content:
             return Empty()
-        accepted = await self._new_message(message)
+        changes = await self._changes(session_id, message) if message.overrides is not None else {}
+        accepted = await self._new_message(message, changes)
         crash.point("accept.before")
         outcome = await self._store.writer.submit(turns.start, session_id, accepted)
         crash.point("accept.committed")
         return outcome
+
+    async def fork(
+        self,
+        session_id: str,
+        source_id: str,
+        after_turn: str | None = None,
+        title: str | None = None,
+        message_id: str | None = None,
+    ) -> ForkOutcome:
+        """A new session that shares another's past, up to the end of a turn; the source is not touched."""
+        asked: JsonObject = {"source": source_id, "after_turn": after_turn, "title": title}
+        new = lifecycle.NewFork(
+            session_id=session_id,
+            input_id=new_id(),
+            message_id=message_id,
+            content_hash=content_hash([asked]),
+            source_id=source_id,
+            after_turn=after_turn,
+            title=title,
+            now_ms=self._clock.now_ms(),
+        )
+        self._secrets.keep(session_id, self._secrets.of(source_id) or {})
+        return await self._store.writer.submit(lifecycle.fork, new)
+
+    async def archive(self, session_id: str, *, archived: bool) -> ArchiveOutcome:
+        """Close a session for new messages, or open it again. Idempotent."""
+        now_ms = self._clock.now_ms()
+        return await self._store.writer.submit(lifecycle.archive, session_id, archived, now_ms)
 
     async def interrupt(self, turn_id: str) -> bool:
         """Ask for a turn to end. Idempotent; False where it is not open."""
@@ -98,7 +150,7 @@ class SessionService:
     async def withdraw(self, session_id: str, input_id: str) -> bool:
         """Take back a steered message. Idempotent; False where the model was told already, or it was taken back."""
         now_ms = self._clock.now_ms()
-        return await self._store.writer.submit(endings.withdraw_steered, session_id, input_id, now_ms)
+        return await self._store.writer.submit(inputs.withdraw_steered, session_id, input_id, now_ms)
 
     def follow(self, session_id: str) -> AbstractContextManager[Subscription]:
         """What this process commits to the session from now on, in order. The session need not exist yet."""
@@ -110,7 +162,7 @@ class SessionService:
     async def turn(self, turn_id: str) -> pages.TurnRow | None:
         return await pages.turn(self._store.readers, turn_id)
 
-    async def turn_of_input(self, session_id: str, input_id: str) -> str | None:
+    async def turn_of_input(self, session_id: str, input_id: str) -> pages.InputPlace | None:
         """The turn that a message went into; None where there is no such message."""
         return await pages.turn_of_input(self._store.readers, session_id, input_id)
 
@@ -118,16 +170,20 @@ class SessionService:
         """The next events of a session, a page at most."""
         return await pages.events_after(self._store.readers, session.key, session.session_id, after_seq, PAGE_ROWS_MAX)
 
-    async def read(self, session_id: str, after_seq: int, limit: int, *, with_items: bool) -> Page | None:
-        """A page of the session's log; None where there is no such session."""
+    async def read(self, session_id: str, after_seq: int, limit: int, after_item: int | None) -> Page | None:
+        """A page of the session's log, with its items after number `after_item` unless that is None; None where there
+        is no such session.
+        """
         async with self._store.readers.snapshot() as rows:
             session = await pages.session(rows, session_id)
             if session is None:
                 return None
             events = await pages.events_after(rows, session.key, session_id, after_seq, limit)
-            items = await pages.items_after(rows, session.key, 0, PAGE_ROWS_MAX) if with_items else []
+            items = [] if after_item is None else await pages.items_after(rows, session.key, after_item, PAGE_ROWS_MAX)
             last_turn = await pages.last_turn(rows, session.key)
             queued = await pages.queued(rows, session.key)
+            usage = await pages.usage(rows, session.key)
+            turn_usage = await pages.usage(rows, session.key, last_turn.key) if last_turn is not None else None
         next_seq = events[-1].seq if events else after_seq
         return Page(
             session=session,
@@ -135,6 +191,8 @@ class SessionService:
             events=events,
             items=items,
             queued=queued,
+            usage=usage,
+            last_turn_usage=turn_usage,
             next_seq=next_seq,
             more=next_seq < session.next_seq - 1,
         )
@@ -144,7 +202,21 @@ class SessionService:
         before_ms, before_key = before or (2**62, 2**62)
         return await pages.sessions_before(self._store.readers, before_ms, before_key, limit)
 
-    def _new_session(self, session_id: str, resolved: Resolved, origin: str, *, configured: bool) -> NewSession:
+    async def _changes(self, session_id: str, message: Message) -> JsonObject:
+        """What a message changes of its session's settings; nothing where there is no such session."""
+        if message.if_running is IfRunning.STEER:
+            raise InvalidArgumentsError("a message that may be steered into a running turn cannot change its settings")
+        session = await self.find(session_id)
+        if session is None or message.overrides is None:
+            return {}
+        settings = await read_settings(self._store.readers, session.key)
+        changes, resolved = self._config.override(settings, self._secrets.of(session_id), message.overrides)
+        self._secrets.keep(session_id, resolved.secrets)
+        return changes
+
+    def _new_session(
+        self, session_id: str, resolved: Resolved, origin: str, title: str | None, *, configured: bool
+    ) -> NewSession:
         settings = resolved.settings
         return NewSession(
             session_id=session_id,
@@ -153,9 +225,10 @@ class SessionService:
             context=_context(settings),
             events=[session_configured(session_id, settings.model)] if configured else [],
             now_ms=self._clock.now_ms(),
+            title=title,
         )
 
-    async def _new_message(self, message: Message) -> turns.NewMessage:
+    async def _new_message(self, message: Message, changes: JsonObject | None = None) -> turns.NewMessage:
         return turns.NewMessage(
             input_id=new_id(),
             turn_id=new_id(),
@@ -166,8 +239,10 @@ class SessionService:
             submission_id=message.submission_id,
             trace_context=message.trace_context,
             worker_key=self._worker_key(),
+            works=self._works,
             if_running=message.if_running,
             parent_message_id=message.parent_message_id,
+            changes=changes or {},
             now_ms=self._clock.now_ms(),
         )
 

@@ -9,7 +9,17 @@ from sqlalchemy import bindparam, select, text, update
 from codexdb.domain.event import INTERRUPTED_MESSAGE, background_event, error
 from codexdb.domain.transition import TurnState
 from codexdb.domain.worker import Claim, Fence, RescuePolicy
-from codexdb.store.endings import INTERRUPTED, Ending, HeldTurn, end_lost, held_by, last_event_at_ms, rescue
+from codexdb.store.endings import (
+    INTERRUPTED,
+    Ending,
+    HeldTurn,
+    answered,
+    end_left_behind,
+    end_lost,
+    held_by,
+    last_event_at_ms,
+    rescue,
+)
 from codexdb.store.readers import Readers
 from codexdb.store.statement import Statement
 from codexdb.store.tables import sessions, tool_calls, turns, workers
@@ -28,6 +38,8 @@ _waiting = (
         sessions.c.id,
         sessions.c.public_id,
         last_event_at_ms,
+        turns.c.last_agent_message,
+        turns.c.accepted_by_id,
     )
     .select_from(
         turns.join(sessions, sessions.c.id == turns.c.session_id).outerjoin(
@@ -92,30 +104,47 @@ class Waiting:
     session_key: int
     session_id: str
     touched_at_ms: int  # when something last happened in its session
+    answer: str | None  # the last word, if all of it is on record
+    accepted_by: int | None
 
 
-def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, now_ms: int) -> int:
-    """Take every turn from a worker that is proven dead, or silent beyond its lease; returns how many."""
+def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> int:
+    """Take every turn from a worker that is proven dead, or silent beyond its lease; returns how many.
+
+    `seen_at_ms`: when it last proved its life.
+    """
     held = held_by(transaction, worker_key)
     for turn in held:
-        ending = _no_rescue(turn, policy, now_ms)
-        if ending is not None:
-            end_lost(transaction, turn.claim, ending, now_ms)
-        else:
+        ending = _no_rescue(turn, policy, seen_at_ms, now_ms)
+        if ending is None:
             rescue(transaction, turn.claim, background_event(RESCUED), now_ms)
+            continue
+        if ending is STALE:
+            _end_behind(transaction, turn.claim, policy, worker_key, now_ms)
+        end_lost(transaction, turn.claim, ending, now_ms)
     return len(held)
 
 
-def _no_rescue(turn: HeldTurn, policy: RescuePolicy, now_ms: int) -> Ending | None:
+def _no_rescue(turn: HeldTurn, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> Ending | None:
     """Why a dead worker's turn ends instead of going on."""
+    if turn.answer is not None:
+        return answered(turn.answer)
     if turn.interrupted:
         return INTERRUPTED
     if turn.crashes + 1 >= policy.crashes_max:
         message = f"The server died {policy.crashes_max} times while it worked on this turn."
         return Ending(TurnState.FAILED, "worker_died", error(message), "worker_died", message)
-    if not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max:
+    if not policy.resume or now_ms - max(turn.touched_at_ms, seen_at_ms) > policy.age_ms_max:
         return STALE
     return None
+
+
+def _end_behind(
+    transaction: Transaction, claim: Claim, policy: RescuePolicy, accepted_by: int | None, now_ms: int
+) -> None:
+    """Nothing that nobody attends to begins because the turn before it was given up."""
+    of = None if policy.resume else accepted_by
+    end_left_behind(transaction, claim, STALE, now_ms, accepted_by=of, before_ms=now_ms - policy.age_ms_max)
 
 
 def claim_waiting(
@@ -128,7 +157,7 @@ def claim_waiting(
     for turn_key in turn_keys:
         row = transaction.one(_WAITING_TURN, turn_key=turn_key)
         if row is not None:
-            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int]", row))
+            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int, str | None, int | None]", row))
             taken += _claim(transaction, turn, worker_key, policy, now_ms)
     return taken
 
@@ -137,7 +166,9 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
     transaction.run(_CLAIM, turn_key=turn.turn_key, new_worker=worker_key, now_ms=now_ms)
     fence = Fence(turn.session_key, turn.turn_key, turn.attempt + 1, worker_key)
     claim = Claim(fence, turn.session_id, turn.turn_id, turn.submission_id)
-    if turn.attempt and (not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max):
+    begun = turn.attempt > 0  # what was accepted and never begun has waited for a worker, however long that took
+    if begun and turn.answer is None and (not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max):
+        _end_behind(transaction, claim, policy, turn.accepted_by, now_ms)
         end_lost(transaction, claim, STALE, now_ms)
         return False
     transaction.announce(claim)
@@ -147,7 +178,9 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
 async def waiting(readers: Readers, uid: int, home: str, limit: int) -> Sequence[Waiting]:
     """Turns that wait for a worker and were accepted under this user and CODEX_HOME, the oldest first."""
     rows = await readers.all(_WAITING, {"uid": uid, "home": home, "limit": limit})
-    return [Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int]]", rows)]
+    return [
+        Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None, int | None]]", rows)
+    ]
 
 
 async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:

@@ -13,7 +13,8 @@ from codexdb.store.sessions import SETTINGS_COLUMNS, settings_from
 
 _WORKERS = "SELECT public_id, pid, codex_home, started_at_ms FROM workers WHERE stopped_at_ms IS NULL ORDER BY id"
 _WAITING = f"""\
-SELECT t.public_id, s.public_id, t.created_at_ms, w.uid, w.codex_home, s.settings, {", ".join(f"s.{name}" for name in SETTINGS_COLUMNS)}
+SELECT t.public_id, s.public_id, t.created_at_ms, w.uid, w.codex_home, t.attempt,
+  (SELECT e.created_at_ms FROM events AS e WHERE e.session_id = s.id AND e.seq = s.next_seq - 1), s.settings, {", ".join(f"s.{name}" for name in SETTINGS_COLUMNS)}
 FROM turns AS t JOIN sessions AS s ON s.id = t.session_id LEFT JOIN workers AS w ON w.id = t.accepted_by_id
 WHERE t.state = 'ready' ORDER BY t.id"""  # noqa: E501, S608 - names of ours
 
@@ -37,6 +38,8 @@ class WaitingTurn:
     since_at_ms: int
     uid: int | None  # of the process that accepted it; None where that is not on record
     codex_home: str | None
+    begun: bool  # some worker had it before
+    touched_at_ms: int  # when something last happened in its session
     settings: SessionSettings
 
 
@@ -54,7 +57,7 @@ def waiting_turns(database: Path) -> list[WaitingTurn]:
     """Blocks, and raises as `open_workers` does."""
     found: list[WaitingTurn] = []
     for row in ask(database, _WAITING, QUERY_ROWS_MAX).rows:
-        turn_id, session_id, since, uid, home, extra, *columns = row
+        turn_id, session_id, since, uid, home, attempt, touched, extra, *columns = row
         settings = settings_from(dict(zip(SETTINGS_COLUMNS, columns, strict=True)), decode_object(cast("str", extra)))
         found.append(
             WaitingTurn(
@@ -63,6 +66,8 @@ def waiting_turns(database: Path) -> list[WaitingTurn]:
                 cast("int", since),
                 cast("int | None", uid),
                 cast("str | None", home),
+                bool(attempt),
+                cast("int", touched),
                 settings,
             )
         )

@@ -1,12 +1,11 @@
 """How turns end, or are given up without an end: one transaction each, which also hands the session on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from sqlalchemy import bindparam, func, select, text, update
 
-from codexdb.domain.event import INTERRUPTED_MESSAGE, Event, TurnSuspended, error, task_started
+from codexdb.domain.event import INTERRUPTED_MESSAGE, Event, TurnSuspended, error, task_complete, task_started
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import assistant_message
 from codexdb.domain.json import decode_object
@@ -14,9 +13,11 @@ from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TURN, TurnState
 from codexdb.domain.worker import Claim, Fence, InterruptRequest, WorkWaiting
 from codexdb.store.calls import close_calls
-from codexdb.store.record import FORGET_DELTAS, allocate, announce_events, insert_events, insert_items
+from codexdb.store.inputs import insert_inputs, move_inputs, undelivered, withdraw_undelivered
+from codexdb.store.record import FORGET_DELTAS, announce_events, insert_events, insert_items, numbers
+from codexdb.store.sessions import change_settings
 from codexdb.store.statement import Statement
-from codexdb.store.tables import deltas, events, inputs, quoted, sessions, turns
+from codexdb.store.tables import deltas, events, quoted, sessions, turns, workers
 from codexdb.store.transaction import Transaction
 from codexdb.store.turns import INSERT_TURN, next_turn_key
 
@@ -43,20 +44,11 @@ _END_UNHELD = Statement(
     .where(turns.c.id == bindparam("turn_key"), text("turns.state IN ('queued', 'ready', 'waiting')"))
     .values(_ending)
 )
+_FLAGGED = Statement(select(turns.c.id).where(*_held, turns.c.interrupt_requested_at_ms.is_not(None)))
 _SUSPEND = Statement(
     update(turns)
     .where(*_held)
     .values(state=TurnState.READY.value, worker_id=None, crashes=turns.c.crashes + bindparam("crashed"))
-)
-_NUMBERS = Statement(
-    update(sessions)
-    .where(sessions.c.id == bindparam("session_key"))
-    .values(
-        next_seq=sessions.c.next_seq + bindparam("events"),
-        next_item_seq=sessions.c.next_item_seq + bindparam("items"),
-        updated_at_ms=bindparam("now_ms"),
-    )
-    .returning(sessions.c.next_seq - bindparam("events"), sessions.c.next_item_seq - bindparam("items"))
 )
 _HAND_ON = Statement(
     update(sessions)
@@ -69,10 +61,25 @@ _HOLD = Statement(
     .values(active_turn_id=bindparam("next_turn"))
 )
 _NEXT_QUEUED = Statement(
-    select(turns.c.id, turns.c.public_id, turns.c.submission_id)
+    select(turns.c.id, turns.c.public_id, turns.c.submission_id, turns.c.settings, turns.c.accepted_by_id)
     .where(turns.c.session_id == bindparam("session_key"), text("turns.state = 'queued'"))
     .order_by(turns.c.id)
     .limit(1)
+)
+_LEFT_BEHIND = Statement(
+    select(turns.c.id, turns.c.public_id, turns.c.submission_id)
+    .where(
+        turns.c.session_id == bindparam("session_key"),
+        text("turns.state = 'queued'"),
+        (turns.c.accepted_by_id == bindparam("accepted_by")) | (turns.c.created_at_ms < bindparam("before_ms")),
+    )
+    .order_by(turns.c.id)
+)
+_ours, _theirs = workers.alias(), workers.alias()
+_LIKE = Statement(  # whoever accepted the message, and a worker that could take it
+    select(_ours.c.id)
+    .select_from(_ours.join(_theirs, (_ours.c.uid == _theirs.c.uid) & (_ours.c.codex_home == _theirs.c.codex_home)))
+    .where(_ours.c.id == bindparam("worker"), _theirs.c.id == bindparam("accepted_by"))
 )
 _PROMOTE = Statement(
     update(turns)
@@ -84,42 +91,6 @@ _PROMOTE = Statement(
         started_at_ms=bindparam("started_at"),
     )
 )
-_UNDELIVERED = Statement(
-    select(inputs.c.id, inputs.c.item)
-    .where(
-        inputs.c.session_id == bindparam("session_key"),
-        inputs.c.turn_id == bindparam("turn_key"),
-        inputs.c.delivered_at_ms.is_(None),
-        inputs.c.withdrawn_at_ms.is_(None),
-        inputs.c.item.is_not(None),
-    )
-    .order_by(inputs.c.id)
-)
-_DELIVER = Statement(
-    update(inputs).where(inputs.c.id == bindparam("key")).values(delivered_at_ms=bindparam("now_ms"), item=None)
-)
-_MOVE_INPUT = Statement(update(inputs).where(inputs.c.id == bindparam("key")).values(turn_id=bindparam("new_turn")))
-_WITHDRAW = Statement(
-    update(inputs)
-    .where(
-        inputs.c.session_id == bindparam("session_key"),
-        inputs.c.turn_id == bindparam("turn_key"),
-        inputs.c.delivered_at_ms.is_(None),
-    )
-    .values(withdrawn_at_ms=bindparam("now_ms"))
-)
-_WITHDRAW_STEERED = Statement(
-    update(inputs)
-    .where(
-        inputs.c.session_id
-        == select(sessions.c.id).where(sessions.c.public_id == bindparam("session")).scalar_subquery(),
-        inputs.c.public_id == bindparam("input"),
-        inputs.c.mode == "steer",
-        inputs.c.delivered_at_ms.is_(None),
-        inputs.c.withdrawn_at_ms.is_(None),
-    )
-    .values(withdrawn_at_ms=bindparam("now_ms"), item=None)
-)
 _COUNT_TURN = Statement(
     update(sessions)
     .where(sessions.c.id == bindparam("session_key"))
@@ -128,7 +99,7 @@ _COUNT_TURN = Statement(
 )
 _ACCEPTED_BY = Statement(select(turns.c.accepted_by_id).where(turns.c.id == bindparam("turn_key")))
 _TEXT_SO_FAR = Statement(
-    select(deltas.c.attempt, deltas.c.text)
+    select(deltas.c.attempt, deltas.c.item, deltas.c.text)
     .where(
         deltas.c.session_id == bindparam("session_key"),
         deltas.c.turn_id == bindparam("turn_key"),
@@ -158,6 +129,7 @@ _HELD_BY = Statement(
         sessions.c.public_id,
         turns.c.crashes,
         turns.c.interrupt_requested_at_ms,
+        turns.c.last_agent_message,
         last_event_at_ms,
     )
     .select_from(turns.join(sessions, sessions.c.id == turns.c.session_id))
@@ -185,7 +157,13 @@ class HeldTurn:
     claim: Claim
     crashes: int
     interrupted: bool
+    answer: str | None  # the last word, if all of it is on record
     touched_at_ms: int  # when something last happened in its session
+
+
+def answered(message: str | None) -> Ending:
+    """The model has said its last word."""
+    return Ending(TurnState.COMPLETED, "answered", task_complete(message), last_agent_message=message)
 
 
 INTERRUPTED = Ending(TurnState.INTERRUPTED, "requested", error(INTERRUPTED_MESSAGE))
@@ -195,22 +173,39 @@ def end(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int) -> 
     """End a running turn, write its one terminal event, and free its session or start the next queued turn, which the
     same worker then holds. False: the fence is lost, nothing was written.
     """
-    fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    if transaction.run(_END_HELD, turn_key=fence.turn_key, **guard, **_columns(ending, now_ms)) == 0:
-        return False
-    _conclude(transaction, claim, ending, now_ms, next_worker=fence.worker_key)
-    return True
+    return end_held(transaction, claim, ending, now_ms, next_worker=claim.fence.worker_key)
 
 
 def end_lost(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int) -> bool:
     """End a turn whose worker is proven dead; what follows it waits for a worker. False: somebody else has it."""
+    return end_held(transaction, claim, ending, now_ms, next_worker=None, lost=True)
+
+
+def end_held(
+    transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, next_worker: int | None, lost: bool = False
+) -> bool:
+    """End a turn that a worker holds. False: that worker and attempt do not hold it, nothing was written."""
     fence = claim.fence
     guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
     if transaction.run(_END_HELD, turn_key=fence.turn_key, **guard, **_columns(ending, now_ms)) == 0:
         return False
-    _conclude(transaction, claim, ending, now_ms, next_worker=None, lost=True)
+    _conclude(transaction, claim, ending, now_ms, next_worker=next_worker, lost=lost)
     return True
+
+
+def end_left_behind(
+    transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, accepted_by: int | None, before_ms: int
+) -> None:
+    """End also what waits behind a turn that is not to go on: what was steered into it, and those queued turns that the
+    worker `accepted_by` accepted, or anybody before `before_ms`.
+    """
+    fence = claim.fence
+    withdraw_undelivered(transaction, fence.session_key, fence.turn_key, now_ms)
+    rows = transaction.all(_LEFT_BEHIND, session_key=fence.session_key, accepted_by=accepted_by, before_ms=before_ms)
+    for row in rows:
+        turn_key, turn_id, submission_id = cast("tuple[int, str, str]", row)
+        behind = Claim(Fence(fence.session_key, turn_key, 0, 0), claim.session_id, turn_id, submission_id)
+        _end_unheld(transaction, behind, ending, now_ms, queued=True)
 
 
 def request_interrupt(transaction: Transaction, turn_id: str, now_ms: int) -> bool:
@@ -224,22 +219,20 @@ def request_interrupt(transaction: Transaction, turn_id: str, now_ms: int) -> bo
     if state == TurnState.RUNNING:
         transaction.announce(InterruptRequest(turn_id))
         return True
-    transaction.run(_END_UNHELD, turn_key=turn_key, **_columns(INTERRUPTED, now_ms))
     session_id = cast("str", transaction.all(_SESSION_ID, session_key=session_key)[0][0])
     claim = Claim(Fence(session_key, turn_key, 0, 0), session_id, turn_id, submission_id)
-    if state == TurnState.QUEUED:
-        transaction.run(_WITHDRAW, session_key=session_key, turn_key=turn_key, now_ms=now_ms)
-    _conclude(transaction, claim, INTERRUPTED, now_ms, next_worker=None)
+    _end_unheld(transaction, claim, INTERRUPTED, now_ms, queued=state == TurnState.QUEUED)
     return True
 
 
-def withdraw_steered(transaction: Transaction, session_id: str, input_id: str, now_ms: int) -> bool:
-    """Take back a message that was steered and that the model has not been told. False: it is told, or taken back."""
-    return transaction.run(_WITHDRAW_STEERED, session=session_id, input=input_id, now_ms=now_ms) == 1
-
-
 def suspend(transaction: Transaction, claim: Claim, notice: Event, now_ms: int) -> bool:
-    """Give a running turn up, unharmed: it waits for a worker. False: the fence is lost."""
+    """Give a running turn up, unharmed: it waits for a worker. One that was asked to end, ends. False: the fence is
+    lost.
+    """
+    fence = claim.fence
+    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
+    if transaction.one(_FLAGGED, turn_key=fence.turn_key, **guard):
+        return end_held(transaction, claim, INTERRUPTED, now_ms, next_worker=None)
     return _give_up(transaction, claim, notice, now_ms, crashed=0)
 
 
@@ -252,27 +245,23 @@ def held_by(transaction: Transaction, worker_key: int) -> list[HeldTurn]:
     """The turns that a worker holds."""
     found: list[HeldTurn] = []
     for row in transaction.all(_HELD_BY, worker_key=worker_key):
-        turn_key, turn_id, attempt, submission_id, session_key, session_id, crashes, asked, touched = cast(
-            "tuple[int, str, int, str, int, str, int, int | None, int]", row
+        turn_key, turn_id, attempt, submission_id, session_key, session_id, crashes, asked, answer, touched = cast(
+            "tuple[int, str, int, str, int, str, int, int | None, str | None, int]", row
         )
         claim = Claim(Fence(session_key, turn_key, attempt, worker_key), session_id, turn_id, submission_id)
-        found.append(HeldTurn(claim, crashes, asked is not None, touched))
+        found.append(HeldTurn(claim, crashes, asked is not None, answer, touched))
     return found
 
 
-def deliver(transaction: Transaction, claim: Claim, now_ms: int) -> list[str] | None:
-    """Put what was steered into this turn on record as items; their JSON, in the order of the messages. None: the fence
-    is lost. Writes nothing where there is nothing.
-    """
-    fence = claim.fence
-    rows = _undelivered(transaction, fence.session_key, fence.turn_key)
-    if rows and allocate(transaction, claim, 0, 0) is None:
-        return None
-    _insert_inputs(transaction, fence, rows, now_ms)
-    return [item for _, item in rows]
-
-
 # -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _end_unheld(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, queued: bool) -> None:
+    """End a turn that no worker holds; the message of one that has not begun is taken back."""
+    transaction.run(_END_UNHELD, turn_key=claim.fence.turn_key, **_columns(ending, now_ms))
+    if queued:
+        withdraw_undelivered(transaction, claim.fence.session_key, claim.fence.turn_key, now_ms)
+    _conclude(transaction, claim, ending, now_ms, next_worker=None)
 
 
 def _columns(ending: Ending, now_ms: int) -> dict[str, object]:
@@ -292,7 +281,7 @@ def _give_up(transaction: Transaction, claim: Claim, notice: Event, now_ms: int,
     if transaction.run(_SUSPEND, turn_key=fence.turn_key, crashed=crashed, **guard) == 0:
         return False
     close_calls(transaction, fence, lost=bool(crashed), only_started=True, now_ms=now_ms)
-    seq, _ = _numbers(transaction, fence.session_key, 1, 0, now_ms)
+    seq, _ = numbers(transaction, fence.session_key, 1, 0, now_ms)
     insert_events(transaction, fence.session_key, fence.turn_key, seq, [notice], now_ms)
     announce_events(transaction, claim, seq, [notice])
     if not crashed:  # whoever waits here for a rescued turn goes on waiting: this process, or another, takes it now
@@ -309,7 +298,7 @@ def _conclude(
     close_calls(transaction, fence, lost=lost, now_ms=now_ms)
     partial = _partial_text(transaction, fence) if ending.state is TurnState.INTERRUPTED else []
     transaction.run(FORGET_DELTAS, session_key=fence.session_key, turn_key=fence.turn_key)
-    seq, item_seq = _numbers(transaction, fence.session_key, 1, len(partial), now_ms)
+    seq, item_seq = numbers(transaction, fence.session_key, 1, len(partial), now_ms)
     insert_items(transaction, fence.session_key, fence.turn_key, item_seq, partial, now_ms)
     insert_events(transaction, fence.session_key, fence.turn_key, seq, [ending.event], now_ms)
     announce_events(transaction, claim, seq, [ending.event])
@@ -319,8 +308,10 @@ def _conclude(
 
 def _partial_text(transaction: Transaction, fence: Fence) -> list[NewItem]:
     found = transaction.all(_TEXT_SO_FAR, session_key=fence.session_key, turn_key=fence.turn_key)
-    rows = cast("list[tuple[int, str]]", found)
-    said = "".join(piece for attempt, piece in rows if attempt == rows[-1][0])  # earlier attempts said it differently
+    rows = cast("list[tuple[int, int, str]]", found)
+    said = "".join(
+        piece for *of, piece in rows if tuple(of) == rows[-1][:2]
+    )  # what was tried before said it differently
     return [NewItem(assistant_message(said), partial=True)] if said else []
 
 
@@ -330,7 +321,9 @@ def _start_next(transaction: Transaction, ended: Claim, worker: int | None, now_
     turn = _late_turn(transaction, ended, now_ms) or transaction.one(_NEXT_QUEUED, session_key=session_key)
     if turn is None:
         return
-    turn_key, turn_id, submission_id = cast("tuple[int, str, str]", turn)
+    turn_key, turn_id, submission_id, changes, accepted_by = cast("tuple[int, str, str, str | None, int | None]", turn)
+    if accepted_by not in (None, worker) and not transaction.one(_LIKE, worker=worker, accepted_by=accepted_by):
+        worker = None
     held = worker is not None
     transaction.run(
         _PROMOTE,
@@ -342,21 +335,26 @@ def _start_next(transaction: Transaction, ended: Claim, worker: int | None, now_
     )
     transaction.run(_HOLD, session_key=session_key, next_turn=turn_key)
     claim = Claim(Fence(session_key, turn_key, 1, worker or 0), ended.session_id, turn_id, submission_id)
-    _insert_inputs(transaction, claim.fence, _undelivered(transaction, session_key, turn_key), now_ms)
-    seq, _ = _numbers(transaction, session_key, 1, 0, now_ms)
+    if changes is not None:
+        told = [NewItem(item) for item in change_settings(transaction, session_key, decode_object(changes))]
+        _, item_seq = numbers(transaction, session_key, 0, len(told), now_ms)
+        insert_items(transaction, session_key, None, item_seq, told, now_ms)
+    insert_inputs(transaction, claim.fence, undelivered(transaction, session_key, turn_key), now_ms)
+    seq, _ = numbers(transaction, session_key, 1, 0, now_ms)
     insert_events(transaction, session_key, turn_key, seq, [task_started()], now_ms)
     announce_events(transaction, claim, seq, [task_started()])
     transaction.announce(claim if held else WorkWaiting())
 
 
-def _late_turn(transaction: Transaction, ended: Claim, now_ms: int) -> tuple[int, str, str] | None:
+def _late_turn(transaction: Transaction, ended: Claim, now_ms: int) -> tuple[int, str, str, None, int | None] | None:
     """Messages that were steered into a turn which ended first become a turn of their own."""
     session_key = ended.fence.session_key
-    rows = _undelivered(transaction, session_key, ended.fence.turn_key)
+    rows = undelivered(transaction, session_key, ended.fence.turn_key)
     if not rows:
         return None
     turn_key, number = cast("tuple[int, int]", transaction.one(_COUNT_TURN, session_key=session_key))
     turn_id = new_id()
+    accepted_by = cast("int | None", transaction.all(_ACCEPTED_BY, turn_key=ended.fence.turn_key)[0][0])
     transaction.run(
         INSERT_TURN,
         id=turn_key,
@@ -366,33 +364,12 @@ def _late_turn(transaction: Transaction, ended: Claim, now_ms: int) -> tuple[int
         state=TurnState.QUEUED.value,
         attempt=0,
         worker_id=None,
-        accepted_by_id=cast("int | None", transaction.all(_ACCEPTED_BY, turn_key=ended.fence.turn_key)[0][0]),
+        accepted_by_id=accepted_by,
         submission_id=ended.submission_id,
+        settings=None,
         trace_context=None,
         created_at_ms=now_ms,
         started_at_ms=None,
     )
-    for key, _ in rows:
-        transaction.run(_MOVE_INPUT, key=key, new_turn=turn_key)
-    return turn_key, turn_id, ended.submission_id
-
-
-def _undelivered(transaction: Transaction, session_key: int, turn_key: int) -> list[tuple[int, str]]:
-    rows = transaction.all(_UNDELIVERED, session_key=session_key, turn_key=turn_key)
-    return cast("list[tuple[int, str]]", rows)
-
-
-def _insert_inputs(transaction: Transaction, fence: Fence, rows: Sequence[tuple[int, str]], now_ms: int) -> None:
-    if not rows:
-        return
-    _, item_seq = _numbers(transaction, fence.session_key, 0, len(rows), now_ms)
-    items = [NewItem(decode_object(item)) for _, item in rows]
-    insert_items(transaction, fence.session_key, fence.turn_key, item_seq, items, now_ms)
-    for key, _ in rows:
-        transaction.run(_DELIVER, key=key, now_ms=now_ms)
-
-
-def _numbers(transaction: Transaction, session_key: int, events: int, items: int, now_ms: int) -> tuple[int, int]:
-    """The first event number and item number of so many new ones."""
-    row = transaction.one(_NUMBERS, session_key=session_key, events=events, items=items, now_ms=now_ms)
-    return cast("tuple[int, int]", row)
+    move_inputs(transaction, rows, turn_key)
+    return turn_key, turn_id, ended.submission_id, None, accepted_by

@@ -4,6 +4,7 @@ dies.
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from codexdb.store.locks import FileLock, beside
@@ -38,6 +39,20 @@ def prove_dead(database: Path, worker_id: str) -> bool | None:
     finally:
         os.close(fd)
     return True
+
+
+def show_life(database: Path, worker_id: str) -> None:
+    """Note the time on this worker's file. By the wall clock: the monotonic one stands still on a machine asleep."""
+    with suppress(OSError):  # somebody may have tidied up
+        os.utime(_directory(database) / f"{worker_id}.lock")
+
+
+def seen_at_ms(database: Path, worker_id: str) -> int:
+    """When that worker showed its life last; 0 where that is not known."""
+    try:
+        return (_directory(database) / f"{worker_id}.lock").stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return 0
 
 
 def forget(database: Path, worker_id: str) -> None:

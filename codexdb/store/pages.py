@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Select, bindparam, func, select, text, tuple_
+from sqlalchemy import Select, bindparam, case, exists, func, select, text, tuple_
 
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.json import decode_object
 from codexdb.domain.record import OpenCall
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
-from codexdb.store.tables import events, inputs, items, sessions, tool_calls, turns
+from codexdb.store.tables import events, inputs, items, model_requests, sessions, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,19 @@ class TurnRow:
     last_agent_message: str | None
     created_at_ms: int
     ended_at_ms: int | None
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What model requests have used, as the endpoints counted it. Failed ones count as requests, without tokens."""
+
+    requests: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    reasoning_output_tokens: int
+    total_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,14 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class InputPlace:
+    """Where a message is. `alone`: its turn has no other message."""
+
+    turn_id: str
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ItemRow:
     """An item with its place in the session."""
 
@@ -65,7 +86,14 @@ _TURN_COLUMNS = (
     turns.c.last_agent_message,
     turns.c.created_at_ms,
     turns.c.ended_at_ms,
+    turns.c.id,
 )
+_COUNTS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens", "total_tokens")
+_usage = select(func.count(), *(func.coalesce(func.sum(model_requests.c[name]), 0) for name in _COUNTS)).where(
+    model_requests.c.session_id == bindparam("session_key")
+)
+_USAGE = Statement(_usage)
+_TURN_USAGE = Statement(_usage.where(model_requests.c.turn_id == bindparam("turn_key")))
 _TURN = Statement(select(*_TURN_COLUMNS).where(turns.c.public_id == bindparam("turn")))
 _LAST_TURN = Statement(
     select(*_TURN_COLUMNS)
@@ -126,8 +154,33 @@ _ITEMS = Statement(
     .order_by(items.c.seq)
     .limit(bindparam("limit"))
 )
+_latest_summary = (
+    select(items.c.seq)
+    .where(items.c.session_id == bindparam("session_key"), items.c.type == "compaction")
+    .order_by(items.c.seq.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_epoch = select(sessions.c.epoch).where(sessions.c.id == bindparam("session_key")).scalar_subquery()
 _HISTORY = Statement(
-    select(items.c.payload, items.c.turn_id).where(items.c.session_id == bindparam("session_key")).order_by(items.c.seq)
+    select(items.c.payload, items.c.turn_id)
+    .where(
+        items.c.session_id == bindparam("session_key"),
+        items.c.seq
+        >= case((_epoch == 0, 0), else_=func.coalesce(_latest_summary, 0)),  # no summary is not searched for
+    )
+    .order_by(items.c.seq)
+)
+_LAST_COUNT = Statement(
+    select(model_requests.c.turn_id, model_requests.c.total_tokens)
+    .where(model_requests.c.session_id == bindparam("session_key"))
+    .order_by(model_requests.c.turn_id.desc(), model_requests.c.id.desc())
+    .limit(1)
+)
+_SPENT = Statement(
+    select(func.count(), func.coalesce(func.sum(model_requests.c.total_tokens), 0)).where(
+        model_requests.c.session_id == bindparam("session_key"), model_requests.c.turn_id == bindparam("turn_key")
+    )
 )
 _OPEN_CALLS = Statement(
     select(tool_calls.c.public_id, items.c.payload)
@@ -142,8 +195,18 @@ _OPEN_CALLS = Statement(
 _LEFT_OFF = Statement(
     select(turns.c.last_agent_message, turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key"))
 )
+_others = inputs.alias()
 _TURN_OF_INPUT = Statement(
-    select(turns.c.public_id)
+    select(
+        turns.c.public_id,
+        ~exists(
+            select(_others.c.id).where(
+                _others.c.session_id == inputs.c.session_id,
+                _others.c.turn_id == inputs.c.turn_id,
+                _others.c.id != inputs.c.id,
+            )
+        ),
+    )
     .select_from(
         inputs.join(turns, turns.c.id == inputs.c.turn_id).join(sessions, sessions.c.id == inputs.c.session_id)
     )
@@ -189,6 +252,13 @@ async def events_after(
     ]
 
 
+async def usage(readers: Reads, session_key: int, turn_key: int | None = None) -> UsageRow:
+    """What a session's model requests have used, or those of one turn."""
+    statement = _USAGE if turn_key is None else _TURN_USAGE
+    row = (await readers.all(statement, {"session_key": session_key, "turn_key": turn_key}))[0]
+    return UsageRow(*cast("tuple[int, int, int, int, int, int]", row))
+
+
 async def items_after(readers: Reads, session_key: int, after_seq: int, limit: int) -> list[ItemRow]:
     """Items with a higher seq, in order; `limit` at most."""
     rows = await readers.all(_ITEMS, {"session_key": session_key, "after_seq": after_seq, "limit": limit})
@@ -196,7 +266,7 @@ async def items_after(readers: Reads, session_key: int, after_seq: int, limit: i
 
 
 async def history(readers: Reads, session_key: int) -> list[tuple[str, int | None]]:
-    """Every item of a session as JSON text, with the key of its turn, oldest first: what the model is sent."""
+    """The items of a session from its latest summary on, as JSON text with the key of their turn, oldest first."""
     return cast("list[tuple[str, int | None]]", await readers.all(_HISTORY, {"session_key": session_key}))
 
 
@@ -206,6 +276,18 @@ async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[Op
     return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
 
 
+async def last_count(readers: Reads, session_key: int) -> tuple[int, int | None] | None:
+    """The turn of the session's last model request, and the tokens that the endpoint counted; None: there was none."""
+    rows = await readers.all(_LAST_COUNT, {"session_key": session_key})
+    return cast("tuple[int, int | None]", rows[0]) if rows else None
+
+
+async def spent(readers: Reads, session_key: int, turn_key: int) -> tuple[int, int]:
+    """Requests and tokens that a turn has used up."""
+    rows = await readers.all(_SPENT, {"session_key": session_key, "turn_key": turn_key})
+    return cast("tuple[int, int]", rows[0])
+
+
 async def left_off(readers: Reads, turn_key: int) -> tuple[str | None, int | None]:
     """Where an earlier attempt at an open turn stood: the answer, if all of it is on record, and until when it was
     waiting to ask the model again.
@@ -213,10 +295,10 @@ async def left_off(readers: Reads, turn_key: int) -> tuple[str | None, int | Non
     return cast("tuple[str | None, int | None]", (await readers.all(_LEFT_OFF, {"turn_key": turn_key}))[0])
 
 
-async def turn_of_input(readers: Reads, session_id: str, input_id: str) -> str | None:
+async def turn_of_input(readers: Reads, session_id: str, input_id: str) -> InputPlace | None:
     """The turn that a message belongs to by now."""
     rows = await readers.all(_TURN_OF_INPUT, {"session": session_id, "input": input_id})
-    return cast("str", rows[0][0]) if rows else None
+    return InputPlace(cast("str", rows[0][0]), alone=bool(rows[0][1])) if rows else None
 
 
 async def queued(readers: Reads, session_key: int) -> list[tuple[str, str, int]]:

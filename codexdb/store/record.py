@@ -1,7 +1,7 @@
 """Appending to a session: items, events, tool calls and accounts, under the fence of the attempt that writes them."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import assert_never, cast
 
 from sqlalchemy import bindparam, delete, exists, select, update
 
@@ -43,12 +43,28 @@ _ALLOCATE = Statement(
     )
     .returning(sessions.c.next_seq, sessions.c.next_item_seq)
 )
+_NUMBERS = Statement(
+    update(sessions)
+    .where(sessions.c.id == bindparam("session_key"))
+    .values(
+        next_seq=sessions.c.next_seq + bindparam("events"),
+        next_item_seq=sessions.c.next_item_seq + bindparam("items"),
+        updated_at_ms=bindparam("now_ms"),
+    )
+    .returning(sessions.c.next_seq - bindparam("events"), sessions.c.next_item_seq - bindparam("items"))
+)
 _INSERT_EVENT = Statement(insert_into(events, "session_id", "seq", "turn_id", "type", "msg", "created_at_ms"))
 _INSERT_ITEM = Statement(
-    insert_into(items, "session_id", "seq", "turn_id", "type", "role", "payload", "partial", "created_at_ms")
+    insert_into(items, "session_id", "seq", "turn_id", "type", "role", "payload", "partial", "created_at_ms").values(
+        epoch=select(sessions.c.epoch).where(sessions.c.id == bindparam("session_id")).scalar_subquery()
+    )
 )
-FORGET_DELTAS = Statement(
-    delete(deltas).where(deltas.c.session_id == bindparam("session_key"), deltas.c.turn_id == bindparam("turn_key"))
+_of_turn = (deltas.c.session_id == bindparam("session_key"), deltas.c.turn_id == bindparam("turn_key"))
+FORGET_DELTAS = Statement(delete(deltas).where(*_of_turn))
+_FORGET_DELTAS_OF = Statement(
+    delete(deltas).where(
+        *_of_turn, (deltas.c.attempt < bindparam("this_attempt")) | (deltas.c.item <= bindparam("last_item"))
+    )
 )
 _INSERT_DELTA = Statement(
     insert_into(
@@ -107,6 +123,8 @@ _INSERT_REQUEST = Statement(
         "session_id",
         "turn_id",
         "attempt",
+        "model",
+        "model_provider",
         "started_at_ms",
         "first_event_at_ms",
         "ended_at_ms",
@@ -117,15 +135,11 @@ _INSERT_REQUEST = Statement(
         "reasoning_output_tokens",
         "total_tokens",
         "error",
-    ).values(
-        model=select(sessions.c.model).where(sessions.c.id == bindparam("session_id")).scalar_subquery(),
-        model_provider=select(sessions.c.model_provider)
-        .where(sessions.c.id == bindparam("session_id"))
-        .scalar_subquery(),
     )
 )
-
-
+_NEW_EPOCH = Statement(
+    update(sessions).where(sessions.c.id == bindparam("session_key")).values(epoch=sessions.c.epoch + 1)
+)
 _SET_STANDING = Statement(
     update(turns)
     .where(turns.c.id == bindparam("turn_key"))
@@ -146,9 +160,18 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
         return False
     seq, item_seq = first
     session, turn = claim.fence.session_key, claim.fence.turn_key
+    if any(each.item.get("type") == "compaction" for each in entry.items):
+        transaction.run(_NEW_EPOCH, session_key=session)
     if entry.items:
         insert_items(transaction, session, turn, item_seq, entry.items, now_ms)
-        transaction.run(FORGET_DELTAS, session_key=session, turn_key=turn)
+    if entry.delta_item is not None:
+        transaction.run(
+            _FORGET_DELTAS_OF,
+            session_key=session,
+            turn_key=turn,
+            this_attempt=claim.fence.attempt,
+            last_item=entry.delta_item,
+        )
     for change in entry.calls:
         _change_call(transaction, claim, change, item_seq, now_ms)
     if entry.request is not None:
@@ -180,6 +203,12 @@ def allocate(transaction: Transaction, claim: Claim, event_count: int, item_coun
     assert isinstance(next_seq, int)  # noqa: S101 - STRICT columns
     assert isinstance(next_item_seq, int)  # noqa: S101
     return next_seq - event_count, next_item_seq - item_count
+
+
+def numbers(transaction: Transaction, session_key: int, events: int, items: int, now_ms: int) -> tuple[int, int]:
+    """The first event number and item number of so many new ones."""
+    row = transaction.one(_NUMBERS, session_key=session_key, events=events, items=items, now_ms=now_ms)
+    return cast("tuple[int, int]", row)
 
 
 def insert_events(
@@ -311,6 +340,8 @@ def _insert_request(transaction: Transaction, claim: Claim, request: RequestEnde
         session_id=claim.fence.session_key,
         turn_id=claim.fence.turn_key,
         attempt=claim.fence.attempt,
+        model=request.model,
+        model_provider=request.model_provider,
         started_at_ms=request.started_at_ms,
         first_event_at_ms=request.first_event_at_ms,
         ended_at_ms=request.ended_at_ms,

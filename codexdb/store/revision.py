@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from codexdb.domain.errors import StoreRefusedError
+from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.store.filesystem import refuse_network
 from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 
@@ -58,25 +58,44 @@ def prepare(path: Path) -> None:
                 found = _revision(connection)
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
+    _refuse_other(path, found)
+
+
+def look(path: Path) -> str | None:
+    """The schema of a file that this program can use, for people; None where it is empty. Changes nothing. Blocks.
+
+    Raises:
+        StoreRefusedError: it cannot be used, with the sentence that `prepare` has for it.
+        StoreBusyError: somebody else has it locked.
+    """
+    if not path.is_file():
+        raise StoreRefusedError(f"{path} is not a file. Name the database's file with --db or CODEXDB_DB.")
+    refuse_network(path)
+    try:
+        _refuse_second_name(path)
+        with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
+            found = _revision(connection)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise StoreBusyError(f"The database {path} is locked by another program.") from error
+        raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
+    except (OSError, sqlite3.Error) as error:
+        raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
+    _refuse_other(path, found)
+    return found
+
+
+def _refuse_other(path: Path, found: str | None) -> None:
+    """Refuse a schema that is not ours."""
     if found == _FOREIGN:
         raise StoreRefusedError(
             f"The file {path} is the database of some other program. Name another file with --db or CODEXDB_DB."
         )
-    if found != HEAD:
+    if found not in (None, HEAD):
         raise StoreRefusedError(
             f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
             "wrote it. Upgrade codexdb, or name another file with --db or CODEXDB_DB."
         )
-
-
-def of(path: Path) -> str:
-    """The schema that a file has, for people; changes nothing. Blocks.
-
-    Raises:
-        sqlite3.Error: it is not a database, or cannot be read.
-    """
-    with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
-        return _revision(connection) or "(none)"
 
 
 def _refuse_second_name(path: Path) -> None:

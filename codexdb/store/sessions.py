@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from codexdb.domain.event import CommittedEvent, Event
-from codexdb.domain.item import Item
+from codexdb.domain.item import Item, environment_context
 from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.domain.record import NewItem
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
@@ -40,6 +40,7 @@ _INSERT = Statement(
         sessions,
         "public_id",
         "origin",
+        "title",
         *SETTINGS_COLUMNS,
         "settings",
         "next_seq",
@@ -47,6 +48,11 @@ _INSERT = Statement(
         "created_at_ms",
         "updated_at_ms",
     )
+)
+_CHANGE_SETTINGS = Statement(
+    update(sessions)
+    .where(sessions.c.id == bindparam("key"))
+    .values({**{name: bindparam(f"new_{name}") for name in SETTINGS_COLUMNS}, "settings": bindparam("new_settings")})
 )
 _SETTINGS = Statement(
     select(*(sessions.c[name] for name in SETTINGS_COLUMNS), sessions.c.settings).where(
@@ -65,6 +71,7 @@ class NewSession:
     context: Sequence[Item]  # what the model is told before the first message
     events: Sequence[Event]
     now_ms: int
+    title: str | None = None
 
 
 def insert_session(transaction: Transaction, new: NewSession) -> int:
@@ -74,6 +81,7 @@ def insert_session(transaction: Transaction, new: NewSession) -> int:
         _INSERT,
         public_id=new.session_id,
         origin=new.origin,
+        title=new.title,
         **{name: str(getattr(new.settings, name)) for name in SETTINGS_COLUMNS},
         settings=encode({name: value for name, value in settings.items() if value}),
         next_seq=1 + len(new.events),
@@ -90,6 +98,42 @@ def insert_session(transaction: Transaction, new: NewSession) -> int:
         )
     )
     return key
+
+
+def change_settings(transaction: Transaction, key: int, changes: JsonObject) -> list[Item]:
+    """Write what a message changes of its session's settings. Returns what the model is to be told of it: nothing, or a
+    new environment context.
+    """
+    row = transaction.all(_SETTINGS, key=key)[0]
+    columns: JsonObject = dict(zip(SETTINGS_COLUMNS, row, strict=False))
+    extra = decode_object(cast("str", row[-1]))
+    before = _environment(columns, extra)
+    columns |= {name: str(value) for name, value in changes.items() if name in SETTINGS_COLUMNS}
+    extra |= {name: value for name, value in changes.items() if name in _EXTRA}
+    transaction.run(
+        _CHANGE_SETTINGS,
+        key=key,
+        new_settings=encode({name: value for name, value in extra.items() if value}),
+        **{f"new_{name}": value for name, value in columns.items()},
+    )
+    after = _environment(columns, extra)
+    return [] if after == before else [after]
+
+
+def environment_of(transaction: Transaction, key: int) -> Item:
+    """The environment context that tells a session's present settings."""
+    row = transaction.all(_SETTINGS, key=key)[0]
+    return _environment(dict(zip(SETTINGS_COLUMNS, row, strict=False)), decode_object(cast("str", row[-1])))
+
+
+def _environment(columns: Mapping[str, object], extra: JsonObject) -> Item:
+    sandbox = str(columns["sandbox_mode"])
+    return environment_context(
+        str(columns["cwd"]),
+        str(columns["approval_policy"]),
+        sandbox,
+        network_access=bool(extra.get("network_access")) or sandbox == SandboxMode.DANGER_FULL_ACCESS,
+    )
 
 
 async def read_settings(readers: Readers, key: int) -> SessionSettings:

@@ -1,7 +1,7 @@
 """How turns begin: the check-and-set, and what becomes of a message that finds its session taken."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from sqlalchemy import bindparam, func, select, text, update
@@ -25,12 +25,13 @@ from codexdb.domain.outcome import (
     SendOutcome,
     Started,
     Steered,
+    Withdrawn,
 )
 from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TurnState
-from codexdb.domain.worker import Claim, Fence
+from codexdb.domain.worker import Claim, Fence, WorkWaiting
 from codexdb.store.record import announce_events, insert_events, insert_items
-from codexdb.store.sessions import NewSession, insert_session
+from codexdb.store.sessions import NewSession, change_settings, insert_session
 from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import inputs, sessions, turns
 from codexdb.store.transaction import Transaction
@@ -77,10 +78,16 @@ INSERT_TURN = Statement(
         "worker_id",
         "accepted_by_id",
         "submission_id",
+        "settings",
         "trace_context",
         "created_at_ms",
         "started_at_ms",
     )
+)
+_MORE_ITEMS = Statement(
+    update(sessions)
+    .where(sessions.c.id == bindparam("session_key"))
+    .values(next_item_seq=sessions.c.next_item_seq + bindparam("more"))
 )
 _INSERT_INPUT = Statement(
     insert_into(
@@ -100,7 +107,14 @@ _INSERT_INPUT = Statement(
     )
 )
 _accepted = (
-    select(sessions.c.public_id, turns.c.public_id, inputs.c.outcome, inputs.c.public_id, inputs.c.content_hash)
+    select(
+        sessions.c.public_id,
+        turns.c.public_id,
+        inputs.c.outcome,
+        inputs.c.public_id,
+        inputs.c.content_hash,
+        (inputs.c.mode == "steer") & inputs.c.withdrawn_at_ms.is_not(None),
+    )
     .select_from(
         inputs.join(sessions, sessions.c.id == inputs.c.session_id).outerjoin(turns, turns.c.id == inputs.c.turn_id)
     )
@@ -157,8 +171,10 @@ class NewMessage:
     trace_context: str | None
     worker_key: int
     now_ms: int
+    works: bool = True  # False: the process that accepts it leaves its turn to others
     if_running: IfRunning = IfRunning.REJECT
     parent_message_id: str | None = None
+    changes: JsonObject = field(default_factory=dict[str, object])  # of the session's settings, from this turn on
 
 
 def start(
@@ -180,16 +196,29 @@ def start(
     claim = Claim(fence, session_id, message.turn_id, message.submission_id)
     _insert_turn(transaction, held, message)
     _insert_input(transaction, held.session_key, held.turn_key, message, "start", opens_session=opens_session)
-    insert_items(transaction, held.session_key, held.turn_key, held.item_seq, [NewItem(message.item)], message.now_ms)
+    first = held.item_seq + _tell_changes(transaction, held, message)
+    insert_items(transaction, held.session_key, held.turn_key, first, [NewItem(message.item)], message.now_ms)
     insert_events(transaction, held.session_key, held.turn_key, held.seq, [task_started()], message.now_ms)
-    transaction.announce(claim)
+    transaction.announce(claim if message.works else WorkWaiting())
     announce_events(transaction, claim, held.seq, [task_started()])
     return Started(session_id, message.turn_id)
 
 
+def _tell_changes(transaction: Transaction, held: _Held, message: NewMessage) -> int:
+    """Change the session's settings, and put on record what the model is told of it; returns how many items."""
+    if not message.changes:
+        return 0
+    told = change_settings(transaction, held.session_key, message.changes)
+    if told:
+        transaction.run(_MORE_ITEMS, session_key=held.session_key, more=len(told))
+        context = [NewItem(item) for item in told]
+        insert_items(transaction, held.session_key, None, held.item_seq, context, message.now_ms)
+    return len(told)
+
+
 def open_and_start(transaction: Transaction, session: NewSession, message: NewMessage) -> SendOutcome:
     """A new session with its first turn, or the outcome of the same `message_id` before."""
-    earlier = _earlier(transaction, _ACCEPTED_AS_OPENING, message.message_id, message.content_hash)
+    earlier = accepted_as_opening(transaction, message.message_id, message.content_hash)
     if earlier is not None:
         return earlier
     insert_session(transaction, session)
@@ -200,27 +229,43 @@ def open_only(
     transaction: Transaction, session: NewSession, input_id: str, message_id: str | None, content_hash: str
 ) -> CreateOutcome:
     """A new session without a turn, or the outcome of the same `message_id` before."""
-    earlier = _earlier(transaction, _ACCEPTED_AS_OPENING, message_id, content_hash)
+    earlier = accepted_as_opening(transaction, message_id, content_hash)
     if earlier is not None:
         return earlier
     key = insert_session(transaction, session)
-    if message_id is not None:
-        transaction.run(
-            _INSERT_INPUT,
-            public_id=input_id,
-            session_id=key,
-            turn_id=None,
-            message_id=message_id,
-            opens_session=1,
-            mode="create",
-            outcome="created",
-            content="[]",
-            content_hash=content_hash,
-            item=None,
-            created_at_ms=session.now_ms,
-            delivered_at_ms=None,
-        )
+    note_opening(transaction, key, input_id, message_id, content_hash, session.now_ms)
     return Created(session.session_id)
+
+
+def accepted_as_opening(
+    transaction: Transaction, message_id: str | None, content_hash: str
+) -> Duplicate | Conflict | None:
+    """What became before of a call that makes a session and has this `message_id`."""
+    earlier = _earlier(transaction, _ACCEPTED_AS_OPENING, message_id, content_hash)
+    return None if isinstance(earlier, Withdrawn) else earlier  # which an opening message cannot be
+
+
+def note_opening(
+    transaction: Transaction, session_key: int, input_id: str, message_id: str | None, content_hash: str, now_ms: int
+) -> None:
+    """Remember a call that made a session without a turn, so that a repeat of it is recognised."""
+    if message_id is None:
+        return
+    transaction.run(
+        _INSERT_INPUT,
+        public_id=input_id,
+        session_id=session_key,
+        turn_id=None,
+        message_id=message_id,
+        opens_session=1,
+        mode="create",
+        outcome="created",
+        content="[]",
+        content_hash=content_hash,
+        item=None,
+        created_at_ms=now_ms,
+        delivered_at_ms=None,
+    )
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -228,16 +273,20 @@ def open_only(
 
 def _earlier(
     transaction: Transaction, statement: Statement, message_id: str | None, content_hash: str, **where: object
-) -> Duplicate | Conflict | None:
+) -> Duplicate | Conflict | Withdrawn | None:
     """What became of this `message_id` before, if it was ever accepted."""
     if message_id is None:
         return None
     row = transaction.one(statement, message_id=message_id, **where)
     if row is None:
         return None
-    session_id, turn_id, outcome, input_id, earlier_hash = cast("tuple[str, str | None, str, str, str]", row)
+    session_id, turn_id, outcome, input_id, earlier_hash, withdrawn = cast(
+        "tuple[str, str | None, str, str, str, int]", row
+    )
     if earlier_hash != content_hash:
         return Conflict(session_id)
+    if withdrawn:
+        return Withdrawn(session_id)
     return Duplicate(session_id, turn_id, outcome, input_id)
 
 
@@ -285,21 +334,24 @@ def _is_newest(transaction: Transaction, session_id: str, message_id: str) -> bo
 
 
 def _insert_turn(transaction: Transaction, held: _Held, message: NewMessage, *, queued: bool = False) -> None:
-    """The turn is born running, unless it has to wait: whoever accepts a message works on it."""
+    """The turn is born running, unless it has to wait: whoever accepts a message works on it, as a rule."""
+    running = message.works and not queued
+    state = TurnState.QUEUED if queued else TurnState.RUNNING if running else TurnState.READY
     transaction.run(
         INSERT_TURN,
         id=held.turn_key,
         public_id=message.turn_id,
         session_id=held.session_key,
         number=held.number,
-        state=(TurnState.QUEUED if queued else TurnState.RUNNING).value,
-        attempt=0 if queued else 1,
-        worker_id=None if queued else message.worker_key,
+        state=state.value,
+        attempt=int(running),
+        worker_id=message.worker_key if running else None,
         accepted_by_id=message.worker_key,
         submission_id=message.submission_id,
+        settings=encode(message.changes) if message.changes else None,
         trace_context=message.trace_context,
         created_at_ms=message.now_ms,
-        started_at_ms=None if queued else message.now_ms,
+        started_at_ms=message.now_ms if running else None,
     )
 
 

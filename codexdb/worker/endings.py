@@ -2,14 +2,9 @@
 
 from codexdb.domain import event
 from codexdb.domain.transition import TurnState
-from codexdb.store.endings import INTERRUPTED, Ending
+from codexdb.store.endings import INTERRUPTED, Ending, answered
 
 SUSPENDED = event.background_event("The server is going down; the turn goes on when one works on this database again.")
-
-
-def answered(message: str | None) -> Ending:
-    """The model has said its last word."""
-    return Ending(TurnState.COMPLETED, "answered", event.task_complete(message), last_agent_message=message)
 
 
 def failed(kind: str, message: str) -> Ending:

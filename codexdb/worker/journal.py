@@ -15,7 +15,7 @@ from codexdb.domain.limits import DELTA_STORE_MS
 from codexdb.domain.record import Entry
 from codexdb.domain.transition import TurnState
 from codexdb.domain.worker import Claim
-from codexdb.store import endings, record
+from codexdb.store import endings, inputs, record
 from codexdb.store.database import Store
 from codexdb.store.transaction import Transaction
 
@@ -37,8 +37,9 @@ class RowJournal:
         self._delta_offset = 0
 
     def append(self, entry: Entry) -> None:
-        if entry.items:
-            self._unstored.clear()
+        if entry.delta_item is not None:
+            for item, kind in [key for key in self._unstored if key[0] <= entry.delta_item]:
+                del self._unstored[item, kind]
         self._submit(record.append, entry)
 
     async def settle(self) -> None:
@@ -49,7 +50,7 @@ class RowJournal:
 
     async def steered(self) -> list[Item]:
         await self.settle()
-        rows = await self._store.writer.submit_in_order(endings.deliver, self._claim, self._clock.now_ms())
+        rows = await self._store.writer.submit_in_order(inputs.deliver, self._claim, self._clock.now_ms())
         if rows is None:
             raise FenceLostError("another worker has the turn, or it has ended")
         return [decode_object(row) for row in rows]

@@ -29,10 +29,10 @@ async def rescue_dead_workers(
         if not gone and not _silent(worker, identity, clock):
             continue
         crash.point("rescue.found")
-        if not alive:
-            await _kill_leftovers(store, worker, identity)
+        await _kill_leftovers(store, worker, identity)  # also those of one that is stopped: its turns are not its own
         now_ms = clock.now_ms()
-        taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, now_ms)
+        seen_at_ms = liveness.seen_at_ms(store.path, worker.public_id)
+        taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, seen_at_ms, now_ms)
         crash.point("rescue.taken")
         await store.writer.submit_in_order(workers.stop, worker.key, now_ms)
         if gone:

@@ -1,19 +1,22 @@
 """Prepares one turn from its rows and hands it to the agent."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from codexdb.agent import compaction
 from codexdb.agent.calls import CallContext
-from codexdb.agent.loop import TurnLoop, TurnPlan
+from codexdb.agent.loop import TurnLoop
 from codexdb.agent.model import ModelClient
+from codexdb.agent.plan import Compaction, LeftOff, Spent, TurnPlan
 from codexdb.agent.prompts import base_instructions
 from codexdb.agent.tools import plan, shell
 from codexdb.config.provider import Provider
 from codexdb.config.resolve import Resolved
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError
+from codexdb.domain.item import Item
 from codexdb.domain.json import decode_object
 from codexdb.domain.session import SessionSettings
 from codexdb.domain.worker import Claim
@@ -22,6 +25,8 @@ from codexdb.store.claims import Waiting
 from codexdb.store.database import Store
 from codexdb.store.sessions import read_settings
 from codexdb.worker.journal import RowJournal
+
+COMPACT_AT = 0.9  # of the model's window: what is left must hold a whole answer
 
 
 class ReopenSettings(Protocol):
@@ -46,27 +51,79 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
     Raises:
         CodexDBError: the turn failed; `kind` and message say how.
     """
-    readers = context.store.readers
-    settings = await read_settings(readers, claim.fence.session_key)
-    resolved = context.reopen(settings, claim.session_id)
+    plan = await prepare(context, claim)
+    return await TurnLoop(plan.turn, journal, plan.model, context.clock).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A turn and the endpoint to work it with."""
+
+    turn: TurnPlan
+    model: ModelClient
+
+
+async def prepare(context: TurnContext, claim: Claim) -> Prepared:
+    """Everything that the turn is worked with, read from rows and config.toml."""
     fence = claim.fence
-    rows = [(decode_object(payload), turn) for payload, turn in await pages.history(readers, fence.session_key)]
-    again = fence.attempt > 1
-    answer, retry_at_ms = await pages.left_off(readers, fence.turn_key) if again else (None, None)
-    prepared = TurnPlan(
+    settings = await read_settings(context.store.readers, fence.session_key)
+    resolved = context.reopen(settings, claim.session_id)
+    rows = await pages.history(context.store.readers, fence.session_key)
+    recorded = [decode_object(payload) for payload, _ in rows]
+    of_turn = sum(turn == fence.turn_key for _, turn in rows)
+    turn = TurnPlan(
         session_id=claim.session_id,
         model=settings.model,
+        model_provider=settings.model_provider,
         instructions=settings.base_instructions or base_instructions(),
-        history=[item for item, _ in rows],
+        history=compaction.visible(recorded),
         tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
-        reasoning=resolved.reasoning,
         calls=CallContext(settings, _command_environment(resolved), context.clock),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
-        open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
+        reasoning=resolved.reasoning,
+        show_reasoning=not resolved.hide_agent_reasoning,
+        show_raw_reasoning=resolved.show_raw_agent_reasoning,
+        known_tokens=await _known_tokens(context, claim, recorded),
+        uncounted=of_turn,
+        compaction=Compaction(
+            limit=_compact_limit(resolved),
+            prompt=settings.compact_prompt,
+            only=bool(recorded) and recorded[-1].get("type") == "compaction_request",
+        ),
+        left_off=await _left_off(context, claim) if fence.attempt > 1 else LeftOff(),
+        renew=lambda: _renewed(context, claim, settings, resolved.provider),
+    )
+    return Prepared(turn, context.model_of(resolved.provider))
+
+
+def _renewed(context: TurnContext, claim: Claim, settings: SessionSettings, refused: Provider) -> ModelClient | None:
+    provider = context.reopen(settings, claim.session_id).provider
+    return None if provider == refused else context.model_of(provider)
+
+
+async def _left_off(context: TurnContext, claim: Claim) -> LeftOff:
+    readers, fence = context.store.readers, claim.fence
+    answer, retry_at_ms = await pages.left_off(readers, fence.turn_key)
+    return LeftOff(
+        open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key),
         answer=answer,
         retry_at_ms=retry_at_ms,
+        spent=Spent(*await pages.spent(readers, fence.session_key, fence.turn_key)),
     )
-    return await TurnLoop(prepared, journal, context.model_of(resolved.provider), context.clock).run()
+
+
+async def _known_tokens(context: TurnContext, claim: Claim, recorded: Sequence[Item]) -> int | None:
+    """What the endpoint counted for everything before this turn; None where that is not known any more."""
+    last = await pages.last_count(context.store.readers, claim.fence.session_key)
+    if last is None or last[0] == claim.fence.turn_key or compaction.is_fresh(recorded):
+        return None
+    return last[1]
+
+
+def _compact_limit(resolved: Resolved) -> int | None:
+    if resolved.auto_compact_token_limit is not None:
+        return resolved.auto_compact_token_limit
+    return None if resolved.context_window is None else int(resolved.context_window * COMPACT_AT)
 
 
 async def can_be_worked(context: TurnContext, turn: Waiting) -> bool:

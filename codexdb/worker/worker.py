@@ -107,6 +107,11 @@ class Worker:
             await anyio.sleep(FOREIGN_POLL_MS / 1000)
         await self.finished()
 
+    async def left_waiting(self) -> int:
+        """How many turns wait that this process could take by user and CODEX_HOME, but has not."""
+        identity = self._identity
+        return len(await claims.waiting(self._store.readers, identity.uid, identity.codex_home, TURNS_RUNNING_MAX))
+
     async def retire(self) -> None:
         """Say that we are gone. What could not be ended is taken by others, who see that our lock is free."""
         with anyio.CancelScope(shield=True):
@@ -150,8 +155,8 @@ class Worker:
             if not self._takes_waiting or self._stopping or room <= 0:
                 return
             identity = self._identity
-            waiting = await claims.waiting(self._store.readers, identity.uid, identity.codex_home, room)
-            keys = [turn.turn_key for turn in waiting if await can_be_worked(self._context, turn)]
+            found = await claims.waiting(self._store.readers, identity.uid, identity.codex_home, TURNS_RUNNING_MAX)
+            keys = [turn.turn_key for turn in found if await can_be_worked(self._context, turn)][:room]
             if keys:
                 await self._store.writer.submit(
                     claims.claim_waiting, keys, self.key, self._policy, self._clock.now_ms()
@@ -238,6 +243,7 @@ class Worker:
             try:
                 if not await self._store.writer.submit(workers.heartbeat, self.key, self._clock.monotonic_ms()):
                     await self._start_over()
+                liveness.show_life(self._store.path, self._identity.public_id)
                 await self._rescue()
                 self._store.feed.nudge_worker()
             except (CodexDBError, sqlite3.Error) as error:

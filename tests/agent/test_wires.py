@@ -262,7 +262,7 @@ def test_chat_skips_junk_and_puts_split_surrogates_aside() -> None:
     found = run(
         chat.ChatDecoder(), "oops", "[1]", '{"choices":[{"delta":{"content":"a\\ud83d"}}]}', {"choices": None}, "[DONE]"
     )
-    assert found == [TextDelta("a?"), ItemDone(assistant_message("a?")), Finished()]
+    assert found == [TextDelta("a?"), ItemDone(assistant_message("a?"), closes=True), Finished()]
 
 
 def test_chat_without_finish_reason_and_done_is_a_lost_stream() -> None:

@@ -16,12 +16,13 @@ import pytest
 from codexdb.domain import crash
 from codexdb.store.calls import UNKNOWN
 from codexdb.testing.crashing import VARIABLE
-from codexdb.testing.model_script import Json, Step, call_tools, say
+from codexdb.testing.model_script import Json, Status, Step, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ServerProcess, ServerProcessError, write_config
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 ANSWER = "all is done"
+SUMMARY = "so far, the command was run"
 PROMPT = {"prompt": "work", "message_id": "m1"}
 WAIT_S = 15.0
 
@@ -55,16 +56,24 @@ def runs(pid: int) -> bool:
 
 
 class Scene:
-    """One turn: a command that notes its pid in a file, then a last word. With `held`, the command goes on for long."""
+    """One turn: a command that notes its pid in a file, then a last word. With `held`, the command goes on for long;
+    with `long`, the conversation is too long for the model once the command has run.
+    """
 
-    def __init__(self, home: Path, model: ScriptedModel, *, held: bool) -> None:
-        self.home, self.model = home, model
+    def __init__(self, home: Path, model: ScriptedModel, *, held: bool, long: bool) -> None:
+        self.home, self.model, self.long = home, model, long
         self.mark = home / "mark"
         rest = "; exec sleep 60" if held else ""
         self._call = ("c1", "shell", json.dumps({"command": ["bash", "-c", f"echo $$ >> {self.mark}{rest}"]}))
 
     def respond(self, body: Json) -> Step:
         said = json.dumps(body["input"])
+        if self.long and "tools" not in body:
+            return say(SUMMARY)
+        if self.long and SUMMARY not in said and "function_call_output" in said:
+            return Status(400, '{"error": {"code": "context_length_exceeded", "message": "too long"}}')
+        if SUMMARY in said:
+            return say(ANSWER)
         return say(ANSWER) if "function_call_output" in said else call_tools(self._call)
 
     @property
@@ -85,7 +94,8 @@ class Scene:
 def scene(request: pytest.FixtureRequest, home: Path) -> Scene:
     name = request.getfixturevalue("at").partition(":")[0]
     model: ScriptedModel = request.getfixturevalue("model")
-    scene = Scene(home, model, held=name in LEFT_BY_A_KILLED_SERVER | IN_ORDER)
+    held = name in LEFT_BY_A_KILLED_SERVER | IN_ORDER
+    scene = Scene(home, model, held=held, long=name.startswith("compaction."))
     model._responder = scene.respond  # pyright: ignore[reportPrivateUsage] - the fixture knows no responder
     write_config(home, model.base_url, "responses")
     return scene

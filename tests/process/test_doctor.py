@@ -47,7 +47,7 @@ def test_what_is_wrong_is_named_with_what_to_do(home: Path, database: Path) -> N
     code, found = examine(home)
     assert code == 1
     assert found["database"][0]["verdict"] == "wrong"
-    assert "--db" in found["database"][0]["advice"]
+    assert "file is not a database" in found["database"][0]["found"]
     assert (found["model"][0]["verdict"], KEY in found["model"][0]["advice"]) == ("wrong", True)
     assert "modle" in found["configuration"][0]["advice"]
     (home / "config.toml").write_text("model = 3")

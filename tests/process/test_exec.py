@@ -133,7 +133,7 @@ def test_the_options_of_codex_are_understood(home: Path, model: ScriptedModel, d
     )
     model.add(shell("touch", "x"), say("could not"))
     result = execute(
-        home, "-m", "of-the-option", "-p", "mine", "-a", "on-request", "-c", "model_context_window=9", "Hi"
+        home, "-m", "of-the-option", "-p", "mine", "-a", "on-request", "-c", "model_context_window=9000", "Hi"
     )
     assert result.returncode == 0
     found = rows(database, "SELECT model, sandbox_mode, approval_policy FROM sessions")

@@ -25,7 +25,7 @@ from codexdb.domain.record import CallDecided, CallEnded, CallProposed, CallStar
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
 from codexdb.domain.transition import HOLDS_SESSION, TURN, TurnState
 from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
-from codexdb.store import claims, endings, record, revision, turns, workers
+from codexdb.store import claims, endings, inputs, record, revision, turns, workers
 from codexdb.store.endings import Ending
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.sessions import NewSession, insert_session
@@ -225,11 +225,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.refresh_active()
 
     @precondition(has_claims)
-    @rule(number=st.integers(0, 1_000), timely=st.booleans())
-    def append(self, number: int, timely: bool) -> None:
+    @rule(number=st.integers(0, 1_000), timely=st.booleans(), answer=st.sampled_from([None, "said"]))
+    def append(self, number: int, timely: bool, answer: str | None) -> None:
         claim = self.any_claim(number, timely=timely)
         if claim is not None:
-            entry = Entry(items=[NewItem(assistant_message("said"))], events=[background_event("noted")])
+            entry = Entry(items=[NewItem(assistant_message("said"))], events=[background_event("noted")], answer=answer)
             self.fenced(lambda transaction, claim: record.append(transaction, claim, entry, self.now_ms), claim)
 
     @precondition(has_claims)
@@ -264,7 +264,7 @@ class StoreMachine(RuleBasedStateMachine):
     def deliver(self, number: int, timely: bool) -> None:
         claim = self.any_claim(number, timely=timely)
         if claim is not None:
-            self.fenced(lambda transaction, claim: endings.deliver(transaction, claim, self.now_ms), claim)
+            self.fenced(lambda transaction, claim: inputs.deliver(transaction, claim, self.now_ms), claim)
 
     @precondition(has_claims)
     @rule(number=st.integers(0, 1_000), timely=st.booleans(), offset=st.integers(1, 3))
@@ -321,13 +321,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(worker=st.integers(0, WORKERS - 1), policy=st.sampled_from(POLICIES), twice=st.booleans())
     def die(self, worker: int, policy: RescuePolicy, twice: bool) -> None:
         """A worker is found dead, maybe by two at once. It may only have been stopped: its claims stay for later."""
-        key = self.workers.pop(worker)
+        key, seen_at_ms = self.workers.pop(worker), 0
         held = {turn for turn, claim in self.model.holds.items() if claim.fence.worker_key == key}
         for turn in held:
             del self.model.holds[turn]
-        assert self.commit(claims.rescue_all, key, policy, self.now_ms) == len(held)
+        assert self.commit(claims.rescue_all, key, policy, seen_at_ms, self.now_ms) == len(held)
         if twice:
-            assert self.changes_nothing(claims.rescue_all, key, policy, self.now_ms) == 0
+            assert self.changes_nothing(claims.rescue_all, key, policy, seen_at_ms, self.now_ms) == 0
         assert self.commit(workers.stop, key, self.now_ms)
         assert not self.changes_nothing(workers.heartbeat, key, self.now_ms)
         self.register()
@@ -341,8 +341,15 @@ class StoreMachine(RuleBasedStateMachine):
         """Which turn follows an ended one is checked by the invariants; from here on it is what holds the session."""
         query = "SELECT s.public_id, t.public_id FROM sessions AS s LEFT JOIN turns AS t ON t.id = s.active_turn_id"
         self.model.active.update(cast("list[tuple[str, str | None]]", self.rows(query)))
+        gone = "SELECT content ->> '$[0].text' FROM inputs WHERE withdrawn_at_ms IS NOT NULL"
+        self.model.withdrawn.update(cast("str", text) for (text,) in self.rows(gone))
 
     # -- what always holds ---------------------------------------------------------------------------------------------
+
+    @invariant()
+    def who_was_asked_to_end_is_not_taken_up_again(self) -> None:
+        query = "SELECT public_id FROM turns WHERE state = 'ready' AND interrupt_requested_at_ms IS NOT NULL"
+        assert self.rows(query) == []
 
     @invariant()
     def one_turn_holds_a_session(self) -> None:

@@ -18,7 +18,7 @@ ENTRY = Entry(
     calls=[CallProposed("call", "c1", "shell", "{}")],
     items=[NewItem(assistant_message("late"))],
     events=[agent_message("late")],
-    request=RequestEnded(1, 2, 3, None, 0, None),
+    request=RequestEnded("m", "p", 1, 2, 3, None, 0, None),
     plan={"plan": []},
 )
 TABLES = ("sessions", "turns", "items", "events", "deltas", "tool_calls", "model_requests", "inputs")

@@ -24,6 +24,9 @@ def request_body(request: ModelRequest, *, include_usage: bool = True) -> JsonOb
     }
     if include_usage:
         body["stream_options"] = {"include_usage": True}
+    if request.max_output_tokens is not None:
+        name = "max_completion_tokens" if request.reasoning is not None else "max_tokens"  # reasoning models ask for it
+        body[name] = request.max_output_tokens
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     return body
@@ -197,7 +200,7 @@ class ChatDecoder:
         if self._text:
             found.append(items.assistant_message("".join(self._text)))
         found += _call_items(self._calls)
-        closed = self._reason != "content_filter"  # which is no end that an answer could stand for
+        closed = not self._calls and self._reason != "content_filter"  # which is no end that an answer could stand for
         return [ItemDone(item, closes=closed and number == len(found)) for number, item in enumerate(found, 1)]
 
 

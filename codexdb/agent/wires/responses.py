@@ -1,7 +1,16 @@
 """The Responses wire: `POST {base_url}/responses`. Items travel as they are."""
 
 from codexdb.agent import failure
-from codexdb.agent.model import Finished, ItemDone, ModelEvent, ModelRequest, ReasoningDelta, TextDelta, ToolSpec
+from codexdb.agent.model import (
+    Finished,
+    ItemDone,
+    ModelEvent,
+    ModelRequest,
+    ReasoningDelta,
+    SectionBreak,
+    TextDelta,
+    ToolSpec,
+)
 from codexdb.agent.wires import shape
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item
@@ -22,6 +31,10 @@ def request_body(request: ModelRequest) -> JsonObject:
         body |= {"tools": [_tool(tool) for tool in request.tools], "tool_choice": "auto", "parallel_tool_calls": True}
     if request.reasoning is not None:
         body |= {"reasoning": request.reasoning, "include": ["reasoning.encrypted_content"]}
+    if request.verbosity is not None:
+        body["text"] = {"verbosity": request.verbosity}
+    if request.max_output_tokens is not None:
+        body["max_output_tokens"] = request.max_output_tokens
     return body
 
 
@@ -51,6 +64,7 @@ class ResponsesDecoder:
         self.complete = False
         self.done = False
         self._items = 0
+        self._parts = 0  # of the reasoning summary that is coming in
         self._closing: list[ModelEvent] = []
 
     def feed(self, event: str, data: str) -> list[ModelEvent]:
@@ -62,6 +76,9 @@ class ResponsesDecoder:
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" as kind:
                 raw = kind == "response.reasoning_text.delta"
                 return _delta(ReasoningDelta(shape.string(body.get("delta")), raw=raw))
+            case "response.reasoning_summary_part.added":
+                self._parts += 1
+                return [SectionBreak()] if self._parts > 1 else []
             case "response.output_item.done":
                 return self._item(body.get("item"))
             case "response.completed" | "response.incomplete":
@@ -84,6 +101,7 @@ class ResponsesDecoder:
         if not item:
             return []
         self._items += 1
+        self._parts = 0
         if item.get("type") == "function_call":
             item["arguments"] = shape.arguments(item.get("arguments")) or "{}"
             item["call_id"] = shape.string(item.get("call_id")) or f"call_{new_id()}"

@@ -1,0 +1,42 @@
+"""What the model sees, and about how many tokens that is."""
+
+from collections.abc import Iterable, Sequence
+
+from codexdb.agent.wires import shape
+from codexdb.domain.item import Item
+from codexdb.domain.json import encode
+
+BYTES_PER_TOKEN = 4  # of English and code; a wrong guess costs one early or late summary
+IMAGE_TOKENS = 1_500  # of one image, whatever its bytes: endpoints scale it down
+
+
+class History:
+    """Items in their order. `tokens` is what the endpoint counted last, and a guess for what came after that."""
+
+    def __init__(self, items: Iterable[Item], known_tokens: int | None = None, uncounted: int = 0) -> None:
+        self.items: list[Item] = list(items)
+        self._counted = 0 if known_tokens is None else len(self.items) - uncounted  # so many items of the beginning
+        self._known_tokens = known_tokens or 0
+
+    @property
+    def tokens(self) -> int:
+        return self._known_tokens + sum(map(token_guess, self.items[self._counted :]))
+
+    def add(self, items: Sequence[Item], known_tokens: int | None = None) -> None:
+        """Append; `known_tokens`: the endpoint's count of everything, these items included."""
+        self.items += items
+        if known_tokens is not None:
+            self._counted, self._known_tokens = len(self.items), known_tokens
+
+    def replace(self, items: Sequence[Item]) -> None:
+        """Go on from these items alone."""
+        self.items, self._counted, self._known_tokens = list(items), 0, 0
+
+
+def token_guess(item: Item) -> int:
+    """About how many tokens an item is."""
+    parts = [shape.obj(part) for part in shape.array(item.get("content"))]
+    texts = [part for part in parts if part.get("type") != "input_image"]
+    if len(texts) == len(parts):
+        return len(encode(item)) // BYTES_PER_TOKEN
+    return IMAGE_TOKENS * (len(parts) - len(texts)) + len(encode(texts)) // BYTES_PER_TOKEN
