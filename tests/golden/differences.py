@@ -226,6 +226,67 @@ _ALL = (
         "implemented, also by their snake_case names",
         "sessions that outlive a server have to be found",
     ),
+    # -- model endpoint
+    Difference(
+        "one-retry-budget",
+        "counts retries of requests and of streams apart, so that they multiply, and does not tell of the former",
+        "counts both together, up to the larger of the two settings, and tells of each",
+        "an endpoint in trouble is not helped by thirty requests, and people should see why they wait",
+    ),
+    Difference(
+        "client-name",
+        "sends no user-agent; the originator is codex_cli_rs",
+        "sends a user-agent of its own; the originator is codexdb",
+        "an endpoint should be able to tell which of the two asks",
+    ),
+    Difference(
+        "environment-context",
+        "tells the environment in lines of text, made anew for every request",
+        "tells it in elements, as later versions do, recorded once with the session",
+        "requests that begin alike are served from the endpoint's cache",
+    ),
+    Difference(
+        "own-texts",
+        "has its instructions and descriptions of tools, and describes arguments only under on-request",
+        "has its own, and describes arguments always",
+        "the texts are somebody else's, and a model does better with an argument that is described",
+    ),
+    Difference(
+        "shell-timeout-name",
+        "the shell's time-out is called timeout; timeout_ms is passed over",
+        "it is called timeout_ms; both are taken",
+        "later versions call it so, and the name should tell the unit",
+    ),
+    Difference(
+        "chat-usage-request",
+        "does not ask a chat endpoint for what it counted",
+        "asks for it, and no more once the endpoint has refused",
+        "most endpoints tell only whoever asks",
+    ),
+    Difference(
+        "stored-responses",
+        "lets a responses endpoint store each answer, unless disable_response_storage is set",
+        "asks it to store none",
+        "the session is in the database; nobody else needs a copy",
+    ),
+    Difference(
+        "parallel-calls",
+        "forbids a responses endpoint to make several calls in one answer",
+        "allows it; they run one after another",
+        "later versions do, and it saves requests",
+    ),
+    Difference(
+        "prompt-cache-key",
+        "names no key for the cache of a responses endpoint",
+        "names the session",
+        "requests of one session find the cache that the one before them filled",
+    ),
+    Difference(
+        "null-ids",
+        "messages that have no id carry a null",
+        "have no such field",
+        "a null says nothing",
+    ),
 )
 
 DIFFERENCES = {difference.id: difference for difference in _ALL}
