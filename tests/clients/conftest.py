@@ -11,6 +11,7 @@ from foreign import ForeignClient
 
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import write_config
+from tests.installing import UnavailableError
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -28,7 +29,7 @@ def python_sdk_1(client_cache: Path) -> Path:
     """An interpreter that has the Python SDK 1."""
     try:
         return environments.python_sdk_1(client_cache)
-    except environments.UnavailableError as reason:
+    except UnavailableError as reason:
         pytest.skip(f"no Python SDK 1: {reason}")
 
 
@@ -37,7 +38,7 @@ def node_packages(client_cache: Path) -> tuple[Path, Path]:
     """The node executable and the folder with the TypeScript clients, our programs among them."""
     try:
         node, folder = environments.node_packages(client_cache)
-    except environments.UnavailableError as reason:
+    except UnavailableError as reason:
         pytest.skip(f"no TypeScript clients: {reason}")
     for program in PROGRAMS.glob("*.mjs"):  # node looks for packages beside the file that imports them
         shutil.copy(program, folder)
