@@ -13,7 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from codexdb.config.budget import TurnBudget
 from codexdb.config.files import effective, read_config, read_text, separate
+from codexdb.config.models import context_window
 from codexdb.config.provider import Provider
 from codexdb.config.providers import find_provider
 from codexdb.config.schema import Config, Effort, EnvironmentTable, Inherit, Profile, Summary, load, unknown_keys
@@ -94,11 +96,16 @@ class Resolved:
     reasoning: JsonObject | None  # {"effort", "summary"}; None for models that do not reason
     environment: EnvironmentPolicy
     workspace: WorkspaceWrite
-    context_window: int | None  # tokens; None: not configured
+    verbosity: str | None  # "low", "medium" or "high"; None: the endpoint's own
+    context_window: int | None  # tokens; None: not configured, and the model is not known
+    max_output_tokens: int | None  # of one answer; None: the endpoint's own
     auto_compact_token_limit: int | None
     tool_output_token_limit: int | None
     hide_agent_reasoning: bool
     show_raw_agent_reasoning: bool
+    shell_timeout_ms: int  # of a command for which the model asks no other
+    budget: TurnBudget
+    notify: tuple[str, ...] = field(repr=False)  # what to run after a turn, with one more argument; empty: nothing
     unknown_keys: tuple[str, ...]  # dotted; for one line in the log
     secrets: JsonObject = field(repr=False)  # the overrides that `settings.withheld` names
 
@@ -183,18 +190,26 @@ def reopen(
 
 
 def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, environ: Mapping[str, str]) -> Resolved:
-    profile = config.profiles.get(settings.profile) if settings.profile is not None else None
+    profile = (config.profiles.get(settings.profile) if settings.profile is not None else None) or Profile()
+    budget = config.turn_budget
+    known = context_window(settings.model)
+    verbosity = profile.model_verbosity or config.model_verbosity
     return Resolved(
         settings=settings,
         provider=find_provider(settings.model_provider, config, environ),
-        reasoning=_reasoning(settings.model, profile or Profile(), config),
+        reasoning=_reasoning(settings.model, profile, config),
         environment=_environment_policy(config.shell_environment_policy),
         workspace=_workspace(config, settings.cwd),
-        context_window=config.model_context_window,
+        verbosity=None if verbosity is None else verbosity.value,
+        context_window=known if config.model_context_window is None else config.model_context_window,
+        max_output_tokens=config.model_max_output_tokens,
         auto_compact_token_limit=config.model_auto_compact_token_limit,
         tool_output_token_limit=config.tool_output_token_limit,
         hide_agent_reasoning=config.hide_agent_reasoning,
         show_raw_agent_reasoning=config.show_raw_agent_reasoning,
+        shell_timeout_ms=config.shell_timeout_ms,
+        budget=TurnBudget(budget.requests, budget.tokens, budget.seconds),
+        notify=tuple(config.notify),
         unknown_keys=unknown_keys(config),
         secrets=secrets,
     )
