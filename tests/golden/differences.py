@@ -183,6 +183,12 @@ _ALL = (
         "finds them in its database",
         "this is what codexdb is for",
     ),
+    Difference(
+        "agents-md",
+        "sends one project file, that of the working directory or the nearest one above, read anew for each request",
+        "sends every file from the git root down to the working directory, read once when the session begins",
+        "later versions read them all; what the model was told must not change under it",
+    ),
     # -- conversation tools
     Difference(
         "running-flag",

@@ -165,7 +165,7 @@ def test_every_key_has_a_default_that_changes_nothing(home: Path) -> None:
     resolved = settle(home, model="unheard-of")
     assert (resolved.verbosity, resolved.context_window, resolved.max_output_tokens) == (None, None, None)
     assert (resolved.shell_timeout_ms, resolved.budget) == (SHELL_TIMEOUT_MS, TurnBudget())
-    assert resolved.notify == ()
+    assert (resolved.notify, resolved.user_instructions) == ((), None)
 
 
 def test_the_keys_of_a_turn_reach_it_also_after_a_restart(home: Path) -> None:
@@ -716,6 +716,13 @@ def test_reopening_follows_todays_file_for_the_provider_alone(home: Path) -> Non
     write(home, "")
     with pytest.raises(InvalidConfigError, match="Model provider `m` not found"):
         reopen(settings, None, home=home, environ={})
+
+
+def test_what_agents_md_said_stays_in_the_session_and_is_not_read_again(home: Path) -> None:
+    (home / "AGENTS.md").write_text("be brief")
+    first = settle(home)
+    assert first.user_instructions == "be brief"
+    assert reopen(first.settings, None, home=home, environ={}).user_instructions is None
 
 
 def test_reopening_outlives_its_profile(home: Path) -> None:
