@@ -60,7 +60,7 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> 
         history=[item for item, _ in rows],
         tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
         reasoning=resolved.reasoning,
-        calls=CallContext(settings, _command_environment(resolved), context.clock),
+        calls=CallContext(settings, command_environment(resolved), context.clock),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         open_calls=await pages.open_calls(readers, fence.session_key, fence.turn_key) if again else (),
         answer=answer,
@@ -81,7 +81,7 @@ async def can_be_worked(context: TurnContext, turn: Waiting) -> bool:
     return provider.missing_key(os.environ) is None
 
 
-def _command_environment(resolved: Resolved) -> dict[str, str]:
+def command_environment(resolved: Resolved) -> dict[str, str]:
     """What commands get: without the variables in which config.toml looks for the provider's secrets."""
     provider = resolved.provider
     secret = {provider.env_key, *provider.env_http_headers.values()}

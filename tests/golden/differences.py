@@ -189,6 +189,12 @@ _ALL = (
         "sends every file from the git root down to the working directory, read once when the session begins",
         "later versions read them all; what the model was told must not change under it",
     ),
+    Difference(
+        "notify",
+        "tells the notify program no input messages, and the id of a request",
+        "tells it the turn's messages and the turn's own id",
+        "the original meant to; a request's id is not unique",
+    ),
     # -- conversation tools
     Difference(
         "running-flag",
