@@ -12,7 +12,7 @@ from codexdb.domain import crash, event
 from codexdb.domain.clock import Clock
 from codexdb.domain.item import Item, function_call_output
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import LEASE_MS, TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_STORED_BYTES_MAX
+from codexdb.domain.limits import LEASE_MS, SHELL_TIMEOUT_MS, TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem
 from codexdb.domain.session import SessionSettings
 
@@ -27,6 +27,8 @@ class CallContext:
     settings: SessionSettings
     environment: Mapping[str, str]  # the whole environment of a command
     clock: Clock
+    shell_timeout_ms: int = SHELL_TIMEOUT_MS  # of a command that names no time of its own
+    output_bytes_max: int = TOOL_OUTPUT_BYTES_MAX  # of a call's output, as the model sees it
 
 
 async def run_call(context: CallContext, journal: Journal, call: str, item: Item) -> Item:
@@ -39,7 +41,7 @@ async def run_call(context: CallContext, journal: Journal, call: str, item: Item
         return _update_plan(journal, call, call_id, str(item["arguments"]))
     if name not in SHELL_NAMES:
         return _refuse(journal, call, call_id, f"unsupported call: {name}")
-    command = shell.parse(str(item["arguments"]), cwd=context.settings.cwd)
+    command = shell.parse(str(item["arguments"]), cwd=context.settings.cwd, timeout_ms=context.shell_timeout_ms)
     if isinstance(command, shell.Refused):
         return _refuse(journal, call, call_id, command.text)
     decision = shell.decide(context.settings)
@@ -72,10 +74,10 @@ def _update_plan(journal: Journal, call: str, call_id: str, arguments: str) -> I
     return output
 
 
-def _abort(journal: Journal, call: str, call_id: str, capture: Capture) -> None:
+def _abort(journal: Journal, call: str, call_id: str, capture: Capture, output_bytes_max: int) -> None:
     """The command was stopped on purpose: its outcome is known, and so is what it printed."""
     capture.finish()
-    output = function_call_output(call_id, f"{STOPPED}\n{capture.text(TOOL_OUTPUT_BYTES_MAX)}".rstrip())
+    output = function_call_output(call_id, f"{STOPPED}\n{capture.text(output_bytes_max)}".rstrip())
     ended = CallEnded(call, "aborted", None, capture.text(TOOL_OUTPUT_STORED_BYTES_MAX))
     journal.append(Entry(calls=[ended], items=[NewItem(output)]))
 
@@ -104,10 +106,15 @@ async def _run_shell(
     capture = Capture()
     try:
         result = await shell.run(
-            command, environment=context.environment, on_started=on_started, on_output=on_output, capture=capture
+            command,
+            environment=context.environment,
+            on_started=on_started,
+            on_output=on_output,
+            capture=capture,
+            output_bytes_max=context.output_bytes_max,
         )
     except anyio.get_cancelled_exc_class():
-        _abort(journal, call, call_id, capture)
+        _abort(journal, call, call_id, capture, context.output_bytes_max)
         raise
     crash.point("call.ran")
     output = function_call_output(call_id, result.output_for_model)

@@ -76,7 +76,11 @@ class HttpEndpoint:
             "user-agent": f"codexdb/{codexdb.__version__}",
         }
         if not self._chat:
-            headers |= {"originator": "codexdb", "session_id": request.session_id}
+            headers |= {
+                "openai-beta": "responses=experimental",
+                "originator": "codexdb",
+                "session_id": request.session_id,
+            }
         if (missing := provider.missing_key(os.environ)) is not None:
             hint = f" {provider.env_key_instructions}" if provider.env_key_instructions else ""
             raise CredentialsMissingError(f"Missing environment variable: `{missing}`.{hint}")

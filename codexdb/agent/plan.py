@@ -5,18 +5,10 @@ from dataclasses import dataclass, field
 
 from codexdb.agent.calls import CallContext
 from codexdb.agent.model import ModelClient, ToolSpec
+from codexdb.config.budget import TurnBudget
 from codexdb.domain.item import Item
 from codexdb.domain.json import JsonObject
 from codexdb.domain.record import OpenCall
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a turn may use up, all its attempts together but for the time, which counts per attempt. None: no bound."""
-
-    requests: int | None = None
-    tokens: int | None = None
-    seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class TurnPlan:
     show_raw_reasoning: bool = False
     known_tokens: int | None = None  # of the history but for its last `uncounted` items, as the endpoint counted them
     uncounted: int = 0
-    budget: Budget = Budget()
+    budget: TurnBudget = field(default_factory=TurnBudget)
     compaction: Compaction = Compaction()
     left_off: LeftOff = field(default_factory=LeftOff)
     renew: Callable[[], ModelClient | None] | None = (

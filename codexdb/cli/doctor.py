@@ -12,7 +12,7 @@ from typing import Literal
 import codexdb
 from codexdb.cli import screen
 from codexdb.config.files import codex_home, read_config
-from codexdb.config.resolve import Request
+from codexdb.config.resolve import Request, resolve
 from codexdb.config.source import ConfigSource
 from codexdb.domain.clock import SystemClock
 from codexdb.domain.errors import CodexDBError, CredentialsMissingError, StoreBusyError
@@ -81,7 +81,7 @@ def _configuration() -> Iterator[Finding]:
     try:
         home = codex_home(os.environ)
         file = read_config(home)
-        resolved = ConfigSource(home, Path.cwd()).resolve(Request())
+        resolved = resolve(Request(), home=home, environ=os.environ, server_cwd=Path.cwd())
     except (CodexDBError, OSError) as error:
         yield Finding("configuration", "wrong", str(error).strip(), "Mend config.toml, or name another CODEX_HOME.")
         return

@@ -3,6 +3,7 @@
 Functions here block for as long as a small local file takes; nothing of them is typed yet (see `schema`).
 """
 
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ OVERRIDES_BYTES_MAX = 256 * 1024  # of all overrides of a session as JSON; they 
 _HEADERS = frozenset({"http_headers", "query_params", "experimental_bearer_token"})
 _SECRET_WORDS = ("key", "secret", "token", "password")
 _PUBLIC_NAMES = frozenset({"env_key", "env_key_instructions", "env_http_headers"})  # they name variables, not values
+_MAY_AUTHORIZE = re.compile(r"://|(?:key|secret|token|password|authorization|bearer)(?![a-z])", re.IGNORECASE)
 _TOKEN_NUMBERS = frozenset(
     {"model_auto_compact_token_limit", "model_max_output_tokens", "tool_output_token_limit", "max_output_tokens"}
 )
@@ -184,6 +186,8 @@ def is_secret(path: tuple[str, ...], value: object) -> bool:
             return True
         case ("mcp_servers", _, "env" | "http_headers", *_):
             return True
+        case ("notify", *_) if isinstance(value, str) and _MAY_AUTHORIZE.search(value):
+            return True  # a word of a command line: addresses of web hooks and options such as `--token` come with keys
         case _:
             pass
     if isinstance(value, str) and _url_with_secret(value):
@@ -196,7 +200,7 @@ def is_secret(path: tuple[str, ...], value: object) -> bool:
 def _harmless(path: tuple[str, ...], value: object) -> bool:
     if path[0] == "model_providers" and _PUBLIC_NAMES.intersection(path[2:3]):
         return True
-    return path[-1] in _TOKEN_NUMBERS and isinstance(value, int | float)
+    return (path[-1] in _TOKEN_NUMBERS or path == ("turn_budget", "tokens")) and isinstance(value, int | float)
 
 
 def _url_with_secret(text: str) -> bool:

@@ -7,13 +7,16 @@ profile, typed arguments. So a profile beats an override of the same key; to bea
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
+from codexdb.config.budget import TurnBudget
 from codexdb.config.files import effective, read_config, read_text, separate
+from codexdb.config.models import context_window
+from codexdb.config.project_docs import user_instructions
 from codexdb.config.provider import Provider
 from codexdb.config.providers import find_provider
 from codexdb.config.schema import Config, Effort, EnvironmentTable, Inherit, Profile, Summary, load, unknown_keys
@@ -94,11 +97,17 @@ class Resolved:
     reasoning: JsonObject | None  # {"effort", "summary"}; None for models that do not reason
     environment: EnvironmentPolicy
     workspace: WorkspaceWrite
-    context_window: int | None  # tokens; None: not configured
+    verbosity: str | None  # "low", "medium" or "high"; None: the endpoint's own
+    context_window: int | None  # tokens; None: not configured, and the model is not known
+    max_output_tokens: int | None  # of one answer; None: the endpoint's own
     auto_compact_token_limit: int | None
     tool_output_token_limit: int | None
     hide_agent_reasoning: bool
     show_raw_agent_reasoning: bool
+    shell_timeout_ms: int  # of a command for which the model asks no other
+    budget: TurnBudget
+    notify: tuple[str, ...] = field(repr=False)  # what to run after a turn, with one more argument; empty: nothing
+    user_instructions: str | None = field(repr=False)  # of AGENTS.md files; always None for a session that is reopened
     unknown_keys: tuple[str, ...]  # dotted; for one line in the log
     secrets: JsonObject = field(repr=False)  # the overrides that `settings.withheld` names
 
@@ -114,7 +123,8 @@ def resolve(
     """Settle the settings of a new session.
 
     `base_overrides` are those of the server's command line, weaker than the caller's. `cwd` need not exist.
-    Reads config.toml if it changed, and `experimental_instructions_file` if there is one; blocks meanwhile.
+    Reads config.toml if it changed, `experimental_instructions_file` if there is one, and AGENTS.md files; blocks
+    meanwhile.
 
     Raises:
         InvalidConfigError: with the original's detail text, to which the caller puts its own prefix.
@@ -154,7 +164,8 @@ def resolve(
         overrides=stored,
         withheld=tuple(secrets),
     )
-    return _complete(settings, secrets, config, environ)
+    resolved = _complete(settings, secrets, config, environ)
+    return replace(resolved, user_instructions=_user_instructions(config, home, settings.cwd))
 
 
 def reopen(
@@ -163,7 +174,7 @@ def reopen(
     """The same for a session read back from its row: `settings` stays as it is, the rest follows today's config.toml.
 
     A profile that has gone meanwhile is no error: what it settled is in `settings`. Blocks like `resolve`, but for the
-    instructions file.
+    instructions file. What AGENTS.md files said stands in the session's items already, so they are not read.
 
     Raises:
         CredentialsMissingError: `secrets` lacks an override that `settings.withheld` names.
@@ -183,18 +194,27 @@ def reopen(
 
 
 def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, environ: Mapping[str, str]) -> Resolved:
-    profile = config.profiles.get(settings.profile) if settings.profile is not None else None
+    profile = (config.profiles.get(settings.profile) if settings.profile is not None else None) or Profile()
+    budget = config.turn_budget
+    known = context_window(settings.model)
+    verbosity = profile.model_verbosity or config.model_verbosity
     return Resolved(
         settings=settings,
         provider=find_provider(settings.model_provider, config, environ),
-        reasoning=_reasoning(settings.model, profile or Profile(), config),
+        reasoning=_reasoning(settings.model, profile, config),
         environment=_environment_policy(config.shell_environment_policy),
         workspace=_workspace(config, settings.cwd),
-        context_window=config.model_context_window,
+        verbosity=None if verbosity is None else verbosity.value,
+        context_window=known if config.model_context_window is None else config.model_context_window,
+        max_output_tokens=config.model_max_output_tokens,
         auto_compact_token_limit=config.model_auto_compact_token_limit,
         tool_output_token_limit=config.tool_output_token_limit,
         hide_agent_reasoning=config.hide_agent_reasoning,
         show_raw_agent_reasoning=config.show_raw_agent_reasoning,
+        shell_timeout_ms=config.shell_timeout_ms,
+        budget=TurnBudget(budget.requests, budget.tokens, budget.seconds),
+        notify=tuple(config.notify),
+        user_instructions=None,
         unknown_keys=unknown_keys(config),
         secrets=secrets,
     )
@@ -241,6 +261,11 @@ def _instructions(profile: Profile, config: Config, cwd: str) -> str | None:
     if not text:
         raise InvalidConfigError(f"experimental instructions file is empty: {path}")
     return text
+
+
+def _user_instructions(config: Config, home: Path, cwd: str) -> str | None:
+    names = tuple(config.project_doc_fallback_filenames)
+    return user_instructions(home, cwd, names, bytes_max=config.project_doc_max_bytes)
 
 
 def _network_access(sandbox: SandboxMode, config: Config) -> bool:

@@ -5,14 +5,18 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from codexdb.config.files import ConfigFile, is_secret, with_overrides
 from codexdb.config.provider import WireApi
 from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.json import JsonObject, decode_object
+from codexdb.domain.limits import SHELL_TIMEOUT_MS, SHELL_TIMEOUT_MS_MAX
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 from codexdb.domain.validation import Path, dotted, explain, first_problem
+
+FALLBACK_NAMES_MAX = 32  # file names looked for in each directory of a project; people know two or three
+PROJECT_DOC_BYTES = 32 * 1024  # of all project files together unless the file says otherwise; the original's default
 
 
 class Inherit(StrEnum):
@@ -43,14 +47,31 @@ class Summary(StrEnum):
     NONE = "none"
 
 
+class Verbosity(StrEnum):
+    """How much a model says."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+def _file_name(text: str) -> str:
+    if text in {"", ".", ".."} or "/" in text or "\0" in text:
+        raise ValueError("invalid value, expected the name of a file, without a directory")
+    return text
+
+
 # An enum of a strict model would refuse the texts of a TOML file.
 _Approval = Annotated[ApprovalPolicy, Field(strict=False)]
 _Sandbox = Annotated[SandboxMode, Field(strict=False)]
 _Effort = Annotated[Effort, Field(strict=False)]
 _Summary = Annotated[Summary, Field(strict=False)]
+_Verbosity = Annotated[Verbosity, Field(strict=False)]
 _Inherit = Annotated[Inherit, Field(strict=False)]
 _Wire = Annotated[WireApi, Field(strict=False)]
 _Count = Annotated[int, Field(ge=0)]
+_Positive = Annotated[int, Field(ge=1)]
+_FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class _Table(BaseModel):
@@ -92,7 +113,10 @@ class Profile(_Table):
     sandbox_mode: _Sandbox | None = None
     model_reasoning_effort: _Effort | None = None
     model_reasoning_summary: _Summary | None = None
+    model_verbosity: _Verbosity | None = None
     experimental_instructions_file: str | None = None
+    disable_response_storage: bool | None = None  # nothing is ever stored at the endpoint, whatever it says
+    chatgpt_base_url: str | None = Field(default=None, repr=False)  # of a way to log in that we do not have
 
 
 class WorkspaceWriteTable(_Table):
@@ -114,6 +138,14 @@ class EnvironmentTable(_Table):
     include_only: list[str] = []
 
 
+class BudgetTable(_Table):
+    """`[turn_budget]`, ours: what one turn may cost."""
+
+    requests: _Positive | None = None
+    tokens: _Positive | None = None
+    seconds: _Positive | None = None
+
+
 class Config(Profile):
     """A whole configuration: config.toml with overrides written into it."""
 
@@ -124,18 +156,22 @@ class Config(Profile):
     shell_environment_policy: EnvironmentTable = EnvironmentTable()
     model_supports_reasoning_summaries: bool = False
     model_context_window: _Count | None = None
+    model_max_output_tokens: _Positive | None = None
     model_auto_compact_token_limit: _Count | None = None
     tool_output_token_limit: _Count | None = None
     hide_agent_reasoning: bool = False
     show_raw_agent_reasoning: bool = False
     compact_prompt: str | None = None
+    project_doc_max_bytes: _Count = PROJECT_DOC_BYTES
+    project_doc_fallback_filenames: list[_FileName] = Field([], max_length=FALLBACK_NAMES_MAX)
+    notify: list[str] = Field([], repr=False)
+    shell_timeout_ms: Annotated[int, Field(ge=1, le=SHELL_TIMEOUT_MS_MAX)] = SHELL_TIMEOUT_MS
+    turn_budget: BudgetTable = BudgetTable()
 
 
 _IGNORED = frozenset(
     {
         "agents",
-        "chatgpt_base_url",
-        "disable_response_storage",
         "experimental_resume",
         "experimental_use_profile",
         "features",
@@ -143,11 +179,7 @@ _IGNORED = frozenset(
         "history",
         "hooks",
         "mcp_servers",
-        "model_max_output_tokens",
-        "model_verbosity",
-        "notify",
         "preferred_auth_method",
-        "project_doc_max_bytes",
         "projects",
         "tui",
         "web_search",

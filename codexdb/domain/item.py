@@ -54,11 +54,16 @@ def texts(item: Item) -> list[str]:
     return [text for text in found if isinstance(text, str)]
 
 
+def user_instructions(text: str) -> Item:
+    """What the user's AGENTS.md files tell every session. Recorded once, before the environment."""
+    return user_message([input_text(f"<user_instructions>\n\n{text}\n\n</user_instructions>")])
+
+
 _CONTEXT_TAGS = ("environment_context", "user_instructions")
 
 
 def environment_context(cwd: str, approval_policy: str, sandbox_mode: str, *, network_access: bool) -> Item:
-    """Tells the model where it works and what it may do. Recorded once, as the first item of a session."""
+    """Tells the model where it works and what it may do. Recorded once, last of what precedes the first message."""
     network = "enabled" if network_access else "restricted"
     text = (
         "<environment_context>\n"

@@ -48,6 +48,7 @@ SHELL_TIMEOUT_MS_MAX = 3_600_000  # of one command
 SHELL_KILL_GRACE_MS = 2_000  # between SIGTERM and SIGKILL to the process group
 SHELL_DRAIN_MS = 1_000  # after the leader exited, for what is still in the pipes
 TOOL_OUTPUT_BYTES_MAX = 10 * 1024  # of one call, as the model sees it
+TOOL_OUTPUT_BYTES_MIN = 256  # of one call: less has no room for the note that says what was left out
 TOOL_OUTPUT_STORED_BYTES_MAX = 1024 * 1024  # of one call, as the database keeps it
 EXEC_EVENT_STREAM_CHARS_MAX = 5_120  # of stdout and of stderr in an `exec_command_end` event, as the original cuts
 OUTPUT_DELTA_BYTES_MAX = 8_192  # of one `exec_command_output_delta`

@@ -11,11 +11,10 @@ from codexdb.domain.clock import Clock
 from codexdb.domain.errors import InvalidArgumentsError
 from codexdb.domain.event import CommittedEvent, session_configured
 from codexdb.domain.ids import new_id
-from codexdb.domain.item import Item, developer_message, environment_context
+from codexdb.domain.item import Item, developer_message, environment_context, user_instructions
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_MAX
 from codexdb.domain.outcome import ArchiveOutcome, CreateOutcome, Empty, ForkOutcome, IfRunning, SendOutcome
-from codexdb.domain.session import SessionSettings
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
 from codexdb.store import endings, inputs, lifecycle, pages, turns
@@ -222,7 +221,7 @@ class SessionService:
             session_id=session_id,
             origin=origin,
             settings=settings,
-            context=_context(settings),
+            context=_context(resolved),
             events=[session_configured(session_id, settings.model)] if configured else [],
             now_ms=self._clock.now_ms(),
             title=title,
@@ -247,11 +246,14 @@ class SessionService:
         )
 
 
-def _context(settings: SessionSettings) -> list[Item]:
+def _context(resolved: Resolved) -> list[Item]:
     """What the model is told before the first message; recorded once, so that the prefix of all requests stays the
     same.
     """
+    settings = resolved.settings
     told = [developer_message(settings.developer_instructions)] if settings.developer_instructions else []
+    if resolved.user_instructions is not None:
+        told.append(user_instructions(resolved.user_instructions))
     environment = environment_context(
         settings.cwd,
         settings.approval_policy,

@@ -14,11 +14,12 @@ REQUEST_BYTES_MAX = 256 * 1024 * 1024  # a longer one is a fault of the program 
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """One request as it arrived. `headers` have lower-case names; `body` is None where it was not JSON."""
+    """One request as it arrived. `headers` have lower-case names; `body` is None where `raw` was not JSON."""
 
     path: str
     headers: dict[str, str]
     body: Json | None
+    raw: bytes
     at_ms: int  # epoch milliseconds
     closed_early: bool = False  # the peer went away before its answer was complete
 
@@ -35,7 +36,7 @@ def take_request(buffer: bytearray) -> ReceivedRequest | None:
         return None
     body = bytes(buffer[end + 4 : end + 4 + length])
     del buffer[: end + 4 + length]
-    return ReceivedRequest(first.split(" ")[1], headers, _json(body), SystemClock().now_ms())
+    return ReceivedRequest(first.split(" ")[1], headers, _json(body), body, SystemClock().now_ms())
 
 
 def _json(body: bytes) -> Json | None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from codexdb.agent import compaction
 from codexdb.agent.calls import CallContext
+from codexdb.agent.history import BYTES_PER_TOKEN
 from codexdb.agent.loop import TurnLoop
 from codexdb.agent.model import ModelClient
 from codexdb.agent.plan import Compaction, LeftOff, Spent, TurnPlan
@@ -18,6 +19,7 @@ from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError
 from codexdb.domain.item import Item
 from codexdb.domain.json import decode_object
+from codexdb.domain.limits import TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MIN, TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.session import SessionSettings
 from codexdb.domain.worker import Claim
 from codexdb.store import pages
@@ -78,9 +80,18 @@ async def prepare(context: TurnContext, claim: Claim) -> Prepared:
         instructions=settings.base_instructions or base_instructions(),
         history=compaction.visible(recorded),
         tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
-        calls=CallContext(settings, _command_environment(resolved), context.clock),
+        calls=CallContext(
+            settings,
+            command_environment(resolved),
+            context.clock,
+            resolved.shell_timeout_ms,
+            _output_bytes_max(resolved),
+        ),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         reasoning=resolved.reasoning,
+        verbosity=resolved.verbosity,
+        max_output_tokens=resolved.max_output_tokens,
+        budget=resolved.budget,
         show_reasoning=not resolved.hide_agent_reasoning,
         show_raw_reasoning=resolved.show_raw_agent_reasoning,
         known_tokens=await _known_tokens(context, claim, recorded),
@@ -120,6 +131,13 @@ async def _known_tokens(context: TurnContext, claim: Claim, recorded: Sequence[I
     return last[1]
 
 
+def _output_bytes_max(resolved: Resolved) -> int:
+    tokens = resolved.tool_output_token_limit
+    if tokens is None:
+        return TOOL_OUTPUT_BYTES_MAX
+    return min(max(tokens * BYTES_PER_TOKEN, TOOL_OUTPUT_BYTES_MIN), TOOL_OUTPUT_STORED_BYTES_MAX)
+
+
 def _compact_limit(resolved: Resolved) -> int | None:
     if resolved.auto_compact_token_limit is not None:
         return resolved.auto_compact_token_limit
@@ -138,7 +156,7 @@ async def can_be_worked(context: TurnContext, turn: Waiting) -> bool:
     return provider.missing_key(os.environ) is None
 
 
-def _command_environment(resolved: Resolved) -> dict[str, str]:
+def command_environment(resolved: Resolved) -> dict[str, str]:
     """What commands get: without the variables in which config.toml looks for the provider's secrets."""
     provider = resolved.provider
     secret = {provider.env_key, *provider.env_http_headers.values()}

@@ -15,12 +15,14 @@ from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError, FenceLostError, StoreFailedError
 from codexdb.domain.ids import new_id
 from codexdb.domain.limits import FOREIGN_POLL_MS, HEARTBEAT_MS, SHUTDOWN_WRITE_MS, STORE_RETRY_MS, TURNS_RUNNING_MAX
+from codexdb.domain.transition import TurnState
 from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
 from codexdb.store import claims, liveness, workers
 from codexdb.store.database import Store
 from codexdb.store.locks import FileLock
 from codexdb.worker.endings import INTERRUPTED, SUSPENDED, Ending, answered, failed
 from codexdb.worker.journal import RowJournal
+from codexdb.worker.notify import Notifier
 from codexdb.worker.rescue import rescue_dead_workers
 from codexdb.worker.turn import ReopenSettings, TurnContext, can_be_worked, work_turn
 
@@ -50,6 +52,7 @@ class Worker:
         self._identity = identity
         self._clock = clock
         self._context = TurnContext(store, clock, reopen, model_of)
+        self._notifier = Notifier(self._context)
         self._policy = policy
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._interrupted: set[str] = set()  # turns whose scope was cancelled because somebody asked for it
@@ -183,7 +186,8 @@ class Worker:
                 elif given_up:
                     await self._suspend(claim, journal)
                 elif ending is not None:
-                    await self._end(claim, journal, ending)
+                    if await self._end(claim, journal, ending) and ending.state is TurnState.COMPLETED:
+                        await self._notifier.completed(claim, ending.last_agent_message)
                 else:
                     _logger.warning("turn %s is no longer ours", claim.turn_id)
             self._interrupted.discard(claim.turn_id)
@@ -211,28 +215,30 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn is rescued when our lock is free
             _logger.warning("turn %s was left to be rescued: %s", claim.turn_id, error)
 
-    async def _end(self, claim: Claim, journal: RowJournal, ending: Ending) -> None:
-        """End the turn. While the disk refuses, try again, with the failure as the ending: a turn must not stay
-        open.
+    async def _end(self, claim: Claim, journal: RowJournal, ending: Ending) -> bool:
+        """End the turn; returns whether it ended here and with this ending. While the disk refuses, try again, with the
+        failure as the ending: a turn must not stay open.
         """
         crash.point("turn.ending")
+        first = ending
         while True:
             try:
-                if not await journal.end(ending):
-                    _logger.warning("turn %s was ended by somebody else", claim.turn_id)
+                ended = await journal.end(ending)
                 crash.point("turn.ended")
             except (StoreFailedError, sqlite3.Error) as error:
                 _logger.error("turn %s could not be ended: %s", claim.turn_id, error)  # noqa: TRY400 - no trace needed
                 if self._stopping:
-                    return
+                    return False
                 ending = failed(StoreFailedError.kind, str(error))
                 await anyio.sleep(STORE_RETRY_MS / 1000)
                 journal = RowJournal(self._store, claim, self._clock)
             except Exception:
                 _logger.exception("turn %s was left open", claim.turn_id)
-                return
+                return False
             else:
-                return
+                if not ended:
+                    _logger.warning("turn %s was ended by somebody else", claim.turn_id)
+                return ended and ending is first
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,12 @@ def test_chat_sends_instructions_first_and_asks_for_usage() -> None:
         "tools": [
             {
                 "type": "function",
-                "function": {"name": "shell", "description": "Runs a command.", "parameters": {"type": "object"}},
+                "function": {
+                    "name": "shell",
+                    "description": "Runs a command.",
+                    "parameters": {"type": "object"},
+                    "strict": False,
+                },
             }
         ],
     }
@@ -324,7 +329,9 @@ def test_responses_sends_items_as_they_are_and_asks_for_nothing_to_be_stored() -
 
 
 def test_responses_includes_reasoning_only_for_models_that_reason() -> None:
-    assert not {"reasoning", "include", "tools"} & responses.request_body(request(HI)).keys()
+    body = responses.request_body(request(HI))
+    assert (body["reasoning"], body["include"]) == (None, [])
+    assert "tools" not in body
 
 
 def done(item: object) -> JsonObject:

@@ -183,6 +183,18 @@ _ALL = (
         "finds them in its database",
         "this is what codexdb is for",
     ),
+    Difference(
+        "agents-md",
+        "sends one project file, that of the working directory or the nearest one above, read anew for each request",
+        "sends every file from the git root down to the working directory, read once when the session begins",
+        "later versions read them all; what the model was told must not change under it",
+    ),
+    Difference(
+        "notify",
+        "tells the notify program no input messages, and the id of a request",
+        "tells it the turn's messages and the turn's own id",
+        "the original meant to; a request's id is not unique",
+    ),
     # -- conversation tools
     Difference(
         "running-flag",
@@ -240,6 +252,12 @@ _ALL = (
         "an endpoint should be able to tell which of the two asks",
     ),
     Difference(
+        "no-packing",
+        "says nothing of how an answer may be packed",
+        "asks for one that is not (accept-encoding: identity)",
+        "packing holds events back until there are enough to be worth it",
+    ),
+    Difference(
         "environment-context",
         "tells the environment in lines of text, made anew for every request",
         "tells it in elements, as later versions do, recorded once with the session",
@@ -274,6 +292,12 @@ _ALL = (
         "forbids a responses endpoint to make several calls in one answer",
         "allows it; they run one after another",
         "later versions do, and it saves requests",
+    ),
+    Difference(
+        "plan-states",
+        "lets a step of update_plan have any text for its state",
+        "lists the three states in the tool's schema",
+        "any other text is refused, so the model may as well know",
     ),
     Difference(
         "prompt-cache-key",

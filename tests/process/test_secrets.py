@@ -1,5 +1,8 @@
 """Secrets are used and not kept: no file, no log line and no answer holds one."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +12,8 @@ from codexdb.testing.model_script import Drop, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer, write_config
 
+WAIT_S = 15.0
+
 KEY = "sk-from-the-environment-0001"
 HEADER = "value-of-an-http-header-0002"
 ENV_HEADER = "value-of-an-env-header-0003"
@@ -17,7 +22,14 @@ BEARER = "value-of-a-bearer-token-override-0005"
 OVERRIDE_HEADER = "value-of-a-header-override-0006"
 OVERRIDE_QUERY = "value-of-a-query-override-0007"
 SET_VARIABLE = "value-of-a-set-variable-0008"
-ALL = (KEY, HEADER, ENV_HEADER, QUERY, BEARER, OVERRIDE_HEADER, OVERRIDE_QUERY, SET_VARIABLE)
+NOTIFY_OPTION = "value-of-an-option-of-notify-0009"
+NOTIFY_ADDRESS = "value-in-an-address-of-notify-0010"
+BASE_URL = "value-in-an-address-that-nobody-asks-0011"
+UNKNOWN_KEY = "value-of-a-key-that-nobody-reads-0012"
+ALL = (
+    *(KEY, HEADER, ENV_HEADER, QUERY, BEARER, OVERRIDE_HEADER, OVERRIDE_QUERY, SET_VARIABLE),
+    *(NOTIFY_OPTION, NOTIFY_ADDRESS, BASE_URL, UNKNOWN_KEY),
+)
 
 PROVIDER: Message = {
     "env_key": "SCRIPTED_KEY",
@@ -31,6 +43,15 @@ OVERRIDES: Message = {
     "model_providers.scripted.query_params": {"api-version": OVERRIDE_QUERY},
     "shell_environment_policy.set": {"MY_TOKEN": SET_VARIABLE},
 }
+NEWER_OVERRIDES: Message = {
+    "notify": ["sh", "-c", "exit 3", "notify", "--token", NOTIFY_OPTION, f"https://hooks.example/{NOTIFY_ADDRESS}"],
+    "chatgpt_base_url": f"https://user:{BASE_URL}@host",
+    "acces_token": UNKNOWN_KEY,
+    "turn_budget": {"tokens": 1_000_000},
+    "model_max_output_tokens": 1_000,
+    "shell_timeout_ms": 1_000,
+    "project_doc_fallback_filenames": ["KEYS.md"],
+}
 
 
 @pytest.fixture
@@ -40,6 +61,14 @@ def keyed(home: Path, model: ScriptedModel, server: StartServer) -> ServerProces
     return server(env=ENVIRONMENT)
 
 
+def until(happened: Callable[[], bool], what: str) -> None:
+    """Wait for something that nobody tells of."""
+    never, deadline = threading.Event(), time.monotonic() + WAIT_S
+    while not happened():
+        assert time.monotonic() < deadline, f"{what} did not happen within {WAIT_S} s"
+        never.wait(0.01)
+
+
 def leaks(home: Path, *servers: ServerProcess) -> set[str]:
     """Secrets found where they must not be, each with its place."""
     places: dict[str, bytes] = {
@@ -47,6 +76,7 @@ def leaks(home: Path, *servers: ServerProcess) -> set[str]:
         for path in home.rglob("*")
         if path.is_file() and path.name != "config.toml"
     }
+    assert any(place.endswith(".sqlite3") for place in places)
     for process in servers:
         places[f"stderr of {process.pid}"] = process.stderr.encode()
         places[f"wire of {process.pid}"] = "\n".join(text for way, text in process.lines if way == "out").encode()
@@ -135,6 +165,57 @@ def test_secret_overrides_work_in_this_process_and_end_with_it(
     assert (turn["state"], turn["error_kind"]) == ("failed", "credentials_missing")
     assert len(model.requests) == 1
     assert leaks(home, keyed, later) == set()
+
+
+def test_secrets_in_any_other_key_work_in_this_process_and_end_with_it(
+    home: Path, keyed: ServerProcess, server: StartServer
+) -> None:
+    """Also that what is no secret, though it is called token or key, is no reason to forget it."""
+    (home / "KEYS.md").write_text("what a project says")
+    result = keyed.call_tool("codex", {"prompt": "hello", "config": NEWER_OVERRIDES})
+    until(lambda: "ended with code 3" in keyed.stderr, "the notify program's end")
+    assert "`acces_token`" in keyed.stderr
+    assert next(home.rglob("*.sqlite3-wal")).stat().st_size
+    assert leaks(home, keyed) == set()
+    keyed.kill()
+    assert leaks(home, keyed) == set()
+    later = server(env=ENVIRONMENT)
+    refused = later.call_tool("codex-reply", {"threadId": result["structuredContent"]["threadId"], "prompt": "go on"})
+    assert refused["structuredContent"]["kind"] == "credentials_missing"
+    text = refused["content"][0]["text"]
+    assert all(f"`{key}`" in text for key in ("notify", "chatgpt_base_url", "acces_token"))
+    assert not any(f"`{key}`" in text for key in ("turn_budget", "model_max_output_tokens", "shell_timeout_ms"))
+    assert leaks(home, keyed, later) == set()
+
+
+def test_secrets_of_the_file_work_in_every_process(home: Path, model: ScriptedModel, server: StartServer) -> None:
+    keys = {key: NEWER_OVERRIDES[key] for key in ("notify", "chatgpt_base_url", "acces_token")}
+    write_config(home, model.base_url, "chat", model_providers={"scripted": PROVIDER}, **keys)
+    first, second = server(env=ENVIRONMENT), server(env=ENVIRONMENT)
+    session = first.call_tool("codex", {"prompt": "hello"})["structuredContent"]["threadId"]
+    assert "isError" not in second.call_tool("codex-reply", {"threadId": session, "prompt": "go on"})
+    for process in (first, second):
+        until(lambda process=process: "ended with code 3" in process.stderr, "the notify program's end")
+    assert leaks(home, first, second) == set()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"notify": f"curl https://hooks.example/{NOTIFY_ADDRESS}"},
+        {"notify": {"token": NOTIFY_OPTION}},
+        {"chatgpt_base_url": [f"https://user:{BASE_URL}@host"]},
+        {"turn_budget": {"tokens": UNKNOWN_KEY}},
+        {"model_max_output_tokens": UNKNOWN_KEY},
+    ],
+)
+def test_a_secret_at_a_wrong_place_is_refused_and_not_quoted(
+    home: Path, keyed: ServerProcess, overrides: Message
+) -> None:
+    keyed.call_tool("codex", {"prompt": "hello"})  # so that there are rows to look through
+    refused = keyed.call_tool("codex", {"prompt": "hello", "config": overrides})
+    assert refused["structuredContent"]["kind"] == "invalid_config"
+    assert leaks(home, keyed) == set()
 
 
 def test_a_bearer_token_given_as_override_is_not_kept(home: Path, model: ScriptedModel, server: StartServer) -> None:

@@ -1,6 +1,7 @@
 """Configuration: which layer wins, what is refused and how, what stays out of rows, what commands inherit."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from codexdb.config.budget import TurnBudget
 from codexdb.config.files import (
     CONFIG_BYTES_MAX,
     OVERRIDE_DEPTH_MAX,
@@ -21,9 +23,11 @@ from codexdb.config.files import (
 )
 from codexdb.config.provider import WireApi
 from codexdb.config.resolve import EnvironmentPolicy, Request, Resolved, reopen, resolve
-from codexdb.config.schema import Inherit
+from codexdb.config.schema import Config, Inherit
+from codexdb.config.source import UNKNOWN_KEYS_NAMED_MAX, ConfigSource
 from codexdb.domain.errors import CredentialsMissingError, InvalidConfigError
 from codexdb.domain.json import JsonObject, decode_object, encode
+from codexdb.domain.limits import SHELL_TIMEOUT_MS
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
 SERVER_CWD = Path("/server/cwd")
@@ -157,6 +161,54 @@ def test_network_access_follows_the_sandbox(home: Path, mode: str, network: bool
     assert resolved.workspace.writable_roots == ("/data", "/w/out")
 
 
+def test_every_key_has_a_default_that_changes_nothing(home: Path) -> None:
+    resolved = settle(home, model="unheard-of")
+    assert (resolved.verbosity, resolved.context_window, resolved.max_output_tokens) == (None, None, None)
+    assert (resolved.shell_timeout_ms, resolved.budget) == (SHELL_TIMEOUT_MS, TurnBudget())
+    assert (resolved.notify, resolved.user_instructions) == ((), None)
+
+
+def test_the_keys_of_a_turn_reach_it_also_after_a_restart(home: Path) -> None:
+    write(
+        home,
+        'model_verbosity = "low"\nmodel_max_output_tokens = 9\nmodel_context_window = 99\nnotify = ["bell", "-n"]\n'
+        "disable_response_storage = true\nshell_timeout_ms = 7\n[turn_budget]\nrequests = 3\nseconds = 60\n"
+        '[profiles.p]\nmodel_verbosity = "high"\ndisable_response_storage = false\nchatgpt_base_url = "http://x"\n',
+    )
+    first = settle(home)
+    for resolved in (first, reopen(first.settings, None, home=home, environ={})):
+        assert (resolved.verbosity, resolved.max_output_tokens, resolved.context_window) == ("low", 9, 99)
+        assert (resolved.notify, resolved.shell_timeout_ms) == (("bell", "-n"), 7)
+        assert resolved.budget == TurnBudget(requests=3, tokens=None, seconds=60)
+        assert resolved.unknown_keys == ()
+    assert settle(home, profile="p").verbosity == "high"
+    assert settle(home, config={"turn_budget.tokens": 5}).budget == TurnBudget(3, 5, 60)
+    assert settle(home, config={"turn_budget": {"tokens": 5}}).budget == TurnBudget(None, 5, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "window"),
+    [
+        ("gpt-5", 272_000),
+        ("gpt-5-mini-2025-08-07", 272_000),
+        ("gpt-5.1-codex", 272_000),
+        ("gpt-5-chat-latest", 128_000),
+        ("gpt-4.1-nano", 1_000_000),
+        ("o3", 200_000),
+        ("o4-mini-2025-04-16", 200_000),
+        ("o1-mini", 128_000),
+        ("codex-mini-latest", 200_000),
+        ("gpt-50", None),
+        ("my-gpt-5", None),
+        ("o3x", None),
+        ("gpt-4", None),
+    ],
+)
+def test_the_context_window_of_a_known_model_need_not_be_configured(home: Path, model: str, window: int | None) -> None:
+    assert settle(home, model=model).context_window == window
+    assert settle(home, model=model, config={"model_context_window": 5}).context_window == 5
+
+
 # -- overrides -------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +253,29 @@ def test_unknown_keys_are_ignored_and_named(home: Path) -> None:
     ]
 
 
+def test_unknown_keys_are_told_once_for_each_state_of_the_file(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = ConfigSource(home, SERVER_CWD, environ={})
+    write(home, "modle = 1\n")
+    for _ in range(3):
+        settings = source.resolve(Request()).settings
+        source.reopen(settings, None)
+        source.resolve(Request(config={"model": "m"}))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "`modle`" in caplog.text
+    assert str(home / "config.toml") in caplog.text
+    source.resolve(Request(config={"turn_budget.request": 5, "line\nbreak": "s3cr3t"}))
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0, 0]
+    assert "`turn_budget.request`" in caplog.text
+    assert "s3cr3t" not in caplog.text
+    write(home, "modle = 1 # as before\n")
+    source.resolve(Request())
+    write(home, "")
+    source.resolve(Request())
+    assert len(caplog.records) == 3
+    source.resolve(Request(config={f"key{n}": 1 for n in range(UNKNOWN_KEYS_NAMED_MAX + 5)}))
+    assert "and 5 more" in caplog.records[-1].getMessage()
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 POLICIES = "expected one of `untrusted`, `on-failure`, `on-request`, `never`"
@@ -235,6 +310,57 @@ MODES = "expected one of `read-only`, `workspace-write`, `danger-full-access`"
             {"model_context_window": -1},
             "invalid value: integer `-1`, expected a number of at least 0\nin `model_context_window`\n",
         ),
+        (
+            {"model_verbosity": "loud"},
+            "unknown variant `loud`, expected one of `low`, `medium`, `high`\nin `model_verbosity`\n",
+        ),
+        (
+            {"profiles.p.model_verbosity": 5},
+            "invalid type: integer `5`, expected string or map\nin `profiles.p.model_verbosity`\n",
+        ),
+        (
+            {"model_max_output_tokens": 0},
+            "invalid value: integer `0`, expected a number of at least 1\nin `model_max_output_tokens`\n",
+        ),
+        (
+            {"disable_response_storage": "no"},
+            'invalid type: string "no", expected a boolean\nin `disable_response_storage`\n',
+        ),
+        (
+            {"project_doc_max_bytes": -1},
+            "invalid value: integer `-1`, expected a number of at least 0\nin `project_doc_max_bytes`\n",
+        ),
+        (
+            {"project_doc_fallback_filenames": "README.md"},
+            'invalid type: string "README.md", expected a sequence\nin `project_doc_fallback_filenames`\n',
+        ),
+        (
+            {"project_doc_fallback_filenames": ["x"] * 33},
+            "invalid value: sequence, expected a length of at most 32\nin `project_doc_fallback_filenames`\n",
+        ),
+        ({"notify": "bell"}, 'invalid type: string "bell", expected a sequence\nin `notify`\n'),
+        ({"notify": ["bell", 5]}, "invalid type: integer `5`, expected a string\nin `notify[1]`\n"),
+        (
+            {"shell_timeout_ms": 0},
+            "invalid value: integer `0`, expected a number of at least 1\nin `shell_timeout_ms`\n",
+        ),
+        (
+            {"shell_timeout_ms": 3_600_001},
+            "invalid value: integer `3600001`, expected a number of at most 3600000\nin `shell_timeout_ms`\n",
+        ),
+        ({"turn_budget": 5}, "invalid type: integer `5`, expected a map\nin `turn_budget`\n"),
+        (
+            {"turn_budget.requests": 0},
+            "invalid value: integer `0`, expected a number of at least 1\nin `turn_budget.requests`\n",
+        ),
+        (
+            {"turn_budget.tokens": True},
+            "invalid type: boolean `true`, expected an integer\nin `turn_budget.tokens`\n",
+        ),
+        (
+            {"turn_budget.seconds": 1.5},
+            "invalid type: floating point `1.5`, expected an integer\nin `turn_budget.seconds`\n",
+        ),
         ({"model_provider": "nope"}, "Model provider `nope` not found"),
         ({"profile": "nope"}, "config profile `nope` not found"),
     ],
@@ -242,6 +368,35 @@ MODES = "expected one of `read-only`, `workspace-write`, `danger-full-access`"
 def test_a_bad_override_is_refused_in_the_originals_words(home: Path, config: JsonObject, text: str) -> None:
     assert refusal(home, config=config) == text
     assert refusal(home, base=config) == text
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "docs/agents.md", "/etc/passwd", "a\0b"])
+def test_a_fallback_for_agents_md_is_a_name_and_no_path(home: Path, name: str) -> None:
+    told = "invalid value, expected the name of a file, without a directory\nin `project_doc_fallback_filenames[1]`\n"
+    assert refusal(home, config={"project_doc_fallback_filenames": ["OK.md", name]}) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "allowed"),
+    [
+        ('model_verbosity = "loud"', "model_verbosity", "`low`, `medium`, `high`"),
+        ('model_max_output_tokens = "many"', "model_max_output_tokens", "an integer"),
+        ("disable_response_storage = 1", "disable_response_storage", "a boolean"),
+        ("project_doc_max_bytes = 1.5", "project_doc_max_bytes", "an integer"),
+        ("project_doc_fallback_filenames = [1]", "project_doc_fallback_filenames[0]", "a string"),
+        ("notify = true", "notify", "a sequence"),
+        ("shell_timeout_ms = -1", "shell_timeout_ms", "at least 1"),
+        ("[turn_budget]\ntokens = -1", "turn_budget.tokens", "at least 1"),
+        ("[profiles.p]\nchatgpt_base_url = 1", "profiles.p.chatgpt_base_url", "a string"),
+    ],
+)
+def test_a_bad_value_of_the_file_is_refused_with_file_key_and_what_is_allowed(
+    home: Path, text: str, key: str, allowed: str
+) -> None:
+    write(home, text)
+    message = refusal(home)
+    assert message.endswith(f"in `{key}` of {home / 'config.toml'}\n")
+    assert allowed in message
 
 
 @pytest.mark.parametrize(
@@ -293,6 +448,7 @@ def test_a_secret_of_the_wrong_type_is_not_quoted(home: Path) -> None:
     assert text == "invalid type: string, expected a map\nin `model_providers.m.http_headers`\n"
     write(home, '[model_providers.m]\nname = "m"\nexperimental_bearer_token = 1234567\n')
     assert "1234567" not in refusal(home)
+    assert "s3cr3t" not in refusal(home, config={"notify": "curl -H 'Authorization: Bearer s3cr3t' host"})
 
 
 # -- the home --------------------------------------------------------------------------------------------------------
@@ -478,6 +634,10 @@ def test_a_useless_instructions_file_is_refused_even_where_an_argument_replaces_
         ("anything", [{"deep": {"PASSWORD": "v"}}]),
         ("api_keys", ["v"]),
         ("model_max_output_tokens", "not a number"),
+        ("notify", ["curl", "https://hooks.example/T0/B0/s3cr3t"]),
+        ("notify", ["notify", "--token", "s3cr3t"]),
+        ("notify", ["notify", "--api-key=s3cr3t"]),
+        ("notify", ["sh", "-c", "TOKEN_OF_ALL=s3cr3t notify"]),
     ],
 )
 def test_a_secret_valued_override_is_withheld(key: str, value: object) -> None:
@@ -499,6 +659,9 @@ def test_a_secret_valued_override_is_withheld(key: str, value: object) -> None:
         ("profiles.keys.model", "m"),
         ("mcp_servers.keyring.command", "c"),
         ("features.token_budget", True),
+        ("turn_budget.tokens", 1000),
+        ("turn_budget", {"tokens": 1000, "requests": 5}),
+        ("notify", ["/opt/keyboard/notify.py", "-u"]),
     ],
 )
 def test_other_overrides_are_stored(key: str, value: object) -> None:
@@ -553,6 +716,13 @@ def test_reopening_follows_todays_file_for_the_provider_alone(home: Path) -> Non
     write(home, "")
     with pytest.raises(InvalidConfigError, match="Model provider `m` not found"):
         reopen(settings, None, home=home, environ={})
+
+
+def test_what_agents_md_said_stays_in_the_session_and_is_not_read_again(home: Path) -> None:
+    (home / "AGENTS.md").write_text("be brief")
+    first = settle(home)
+    assert first.user_instructions == "be brief"
+    assert reopen(first.settings, None, home=home, environ={}).user_instructions is None
 
 
 def test_reopening_outlives_its_profile(home: Path) -> None:
@@ -612,3 +782,13 @@ def test_assigned_variables_replace_inherited_ones_and_the_base_stays(home: Path
     base = dict(BASE)
     assert settle(home).environment.environment(base) == {"PATH": "/own", "HOME": "/h"}
     assert base == BASE
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", sorted(Config.model_fields))
+def test_every_key_is_documented(key: str) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    table = page.partition("## config.toml")[2].partition("\n## ")[0]
+    assert re.search(rf"^\| [^|]*`\[?{key}\b", table, re.MULTILINE)

@@ -93,18 +93,19 @@ class ShellResult:
 # -- arguments -----------------------------------------------------------------------------------------------------
 
 
-def parse(arguments: str, *, cwd: str) -> ShellCommand | Refused:
+def parse(arguments: str, *, cwd: str, timeout_ms: int = limits.SHELL_TIMEOUT_MS) -> ShellCommand | Refused:
     """The command that the model's JSON asks for, or what to tell it where it asks for none.
 
-    `cwd` is the session's directory. `timeout` is read as `timeout_ms`; unknown keys are passed over.
+    `cwd` is the session's directory; `timeout_ms` counts where the model names none. The model's `timeout` is read as
+    `timeout_ms`; unknown keys are passed over.
     """
     try:
-        return _command(arguments, cwd)
+        return _command(arguments, cwd, timeout_ms)
     except ValueError as error:
         return Refused(f"failed to parse function arguments: {error}")
 
 
-def _command(arguments: str, cwd: str) -> ShellCommand:
+def _command(arguments: str, cwd: str, default_timeout_ms: int) -> ShellCommand:
     value = decode(arguments)
     if not isinstance(value, dict):
         raise ValueError(f"invalid type: {_described(value)}, expected an object")  # noqa: TRY004 - caught just above
@@ -116,7 +117,7 @@ def _command(arguments: str, cwd: str) -> ShellCommand:
     return ShellCommand(
         argv=_strings(fields["command"]),
         cwd=cwd if workdir is None else os.path.join(cwd, _string(workdir)),  # noqa: PTH118 - shown as it was given
-        timeout_ms=limits.SHELL_TIMEOUT_MS if timeout is None else min(timeout, limits.SHELL_TIMEOUT_MS_MAX),
+        timeout_ms=min(default_timeout_ms if timeout is None else timeout, limits.SHELL_TIMEOUT_MS_MAX),
     )
 
 
@@ -190,6 +191,7 @@ async def run(
     on_started: Callable[[int, str], Awaitable[None]],
     on_output: Callable[[str, bytes], None],
     capture: Capture | None = None,
+    output_bytes_max: int = limits.TOOL_OUTPUT_BYTES_MAX,
 ) -> ShellResult:
     """Run the command to its end, which leaves nothing of its process group behind. Its failures are results.
 
@@ -223,7 +225,7 @@ async def run(
         return _not_started(str(failure), time.monotonic_ns() - began_ns)
     deltas.flush()
     capture.finish()
-    return _ended(_trouble(ending, command), ending, capture, time.monotonic_ns() - began_ns)
+    return _ended(_trouble(ending, command), ending, capture, time.monotonic_ns() - began_ns, output_bytes_max)
 
 
 def _not_started(why: str, duration_ns: int) -> ShellResult:
@@ -249,11 +251,13 @@ def _trouble(ending: Ending, command: ShellCommand) -> _Trouble | None:
     return None
 
 
-def _ended(trouble: _Trouble | None, ending: Ending, capture: Capture, duration_ns: int) -> ShellResult:
+def _ended(
+    trouble: _Trouble | None, ending: Ending, capture: Capture, duration_ns: int, output_bytes_max: int
+) -> ShellResult:
     head = "" if trouble is None else f"{trouble.line}\n"
     exit_code = -1 if trouble is not None or ending.exit_code is None else ending.exit_code
     metadata = {"exit_code": exit_code, "duration_seconds": round(duration_ns / 1e9, 1)}
-    output = head + capture.text(limits.TOOL_OUTPUT_BYTES_MAX - len(head))
+    output = head + capture.text(output_bytes_max - len(head))
     stderr = capture.firsts["stderr"]
     if trouble is not None:
         stderr = f"{stderr}\n{trouble.event}" if stderr and not stderr.endswith("\n") else stderr + trouble.event

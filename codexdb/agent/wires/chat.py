@@ -33,7 +33,12 @@ def request_body(request: ModelRequest, *, include_usage: bool = True) -> JsonOb
 
 
 def _tool(tool: ToolSpec) -> JsonObject:
-    function: JsonObject = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function: JsonObject = {
+        "parameters": tool.parameters,
+        "name": tool.name,
+        "description": tool.description,
+        "strict": False,
+    }
     return {"type": "function", "function": function}
 
 

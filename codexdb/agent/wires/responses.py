@@ -18,19 +18,23 @@ from codexdb.domain.json import JsonObject
 
 
 def request_body(request: ModelRequest) -> JsonObject:
-    """The whole history with every request: nothing is stored at the endpoint."""
+    """The whole history with every request: nothing is stored at the endpoint. Keys in the order of the original."""
+    reasoning = request.reasoning
     body: JsonObject = {
         "model": request.model,
         "instructions": request.instructions,
-        "input": [_without_nulls(item) for item in request.items if _readable_without_store(item)],
+        "input": [_sent(item) for item in request.items if _readable_without_store(item)],
+        "tools": [_tool(tool) for tool in request.tools],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "reasoning": reasoning,
         "store": False,
         "stream": True,
+        "include": [] if reasoning is None else ["reasoning.encrypted_content"],
         "prompt_cache_key": request.session_id,
     }
-    if request.tools:
-        body |= {"tools": [_tool(tool) for tool in request.tools], "tool_choice": "auto", "parallel_tool_calls": True}
-    if request.reasoning is not None:
-        body |= {"reasoning": request.reasoning, "include": ["reasoning.encrypted_content"]}
+    if not request.tools:
+        del body["tools"], body["tool_choice"], body["parallel_tool_calls"]
     if request.verbosity is not None:
         body["text"] = {"verbosity": request.verbosity}
     if request.max_output_tokens is not None:
@@ -43,8 +47,26 @@ def _readable_without_store(item: Item) -> bool:
     return item.get("type") != "reasoning" or bool(item.get("encrypted_content"))
 
 
-def _without_nulls(item: Item) -> Item:
-    return {key: value for key, value in item.items() if value is not None}
+_SENT_KEYS = {
+    "message": ("type", "id", "role", "content"),
+    "reasoning": ("type", "id", "summary", "content", "encrypted_content"),
+    "function_call": ("type", "id", "name", "arguments", "call_id"),
+    "function_call_output": ("type", "call_id", "output"),
+}
+
+
+def _sent(item: Item) -> Item:
+    """An item as it goes back: what endpoints add to those that they send means nothing to them, and some refuse it."""
+    keys = _SENT_KEYS.get(shape.string(item.get("type")))
+    sent = {key: item[key] for key in keys or item if item.get(key) is not None}
+    if item.get("type") == "message":
+        sent["content"] = [_part(shape.obj(part)) for part in shape.array(item.get("content"))]
+    return sent
+
+
+def _part(part: JsonObject) -> JsonObject:
+    known = ("type", "text", "image_url", "detail", "refusal")
+    return {key: part[key] for key in known if part.get(key) is not None}
 
 
 def _tool(tool: ToolSpec) -> JsonObject:
