@@ -13,7 +13,7 @@ from codexdb.domain.clock import Clock
 from codexdb.domain.item import Item, function_call_output
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import LEASE_MS, SHELL_TIMEOUT_MS, TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_STORED_BYTES_MAX
-from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem
+from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem, OpenCall
 from codexdb.domain.session import SessionSettings
 
 STOPPED = "The command was stopped while it ran. What it did until then stands. It had printed:"
@@ -31,11 +31,12 @@ class CallContext:
     output_bytes_max: int = TOOL_OUTPUT_BYTES_MAX  # of a call's output, as the model sees it
 
 
-async def run_call(context: CallContext, journal: Journal, call: str, item: Item) -> Item:
-    """Work off the call on record as `call`; returns its output item, which is appended by then.
+async def run_call(context: CallContext, journal: Journal, open_call: OpenCall) -> Item | None:
+    """Work off a call that is on record; returns its output item, which is appended by then. None: a person is asked.
 
     Nothing happens before its intent is committed. Every failure of the call is an output that tells the model.
     """
+    call, item = open_call.id, open_call.item
     name, call_id = str(item["name"]), str(item["call_id"])
     if name == plan.SPEC.name and context.settings.include_plan_tool:
         return _update_plan(journal, call, call_id, str(item["arguments"]))

@@ -19,6 +19,10 @@ from codexdb.domain.limits import RETRY_AFTER_MS_MAX
 from codexdb.domain.record import Entry
 
 
+class Asked(Exception):  # noqa: N818 - an outcome of a turn's attempt, not a fault
+    """A person has to decide before the turn can go on; everything until then is on record."""
+
+
 class TurnLoop:
     """Works one turn to its end. Cancellation ends a running command, records what it printed, and goes on upward."""
 
@@ -38,6 +42,7 @@ class TurnLoop:
         """The last thing that the model said, or None where it said nothing.
 
         Raises:
+            Asked: a person has to decide first.
             ModelError: the endpoint failed for good; everything complete until then is on record.
             BudgetExhaustedError: the turn has used up what it may.
             CredentialsMissingError: the provider's key is missing.
@@ -55,6 +60,8 @@ class TurnLoop:
             if self._is_long():
                 await self._compact()
             response = await self._ask_until_answered()
+            if response.asked:
+                raise Asked
             if response.failure is not None:  # cut after a complete item: go on from it, but not for ever
                 cut += 1
                 if cut > self._plan.retries_max:
@@ -66,7 +73,10 @@ class TurnLoop:
         """Pick up what an earlier attempt left: run the calls that it had not started, wait out its retry."""
         left = self._plan.left_off
         for call in left.open_calls:
-            self._history.add([await run_call(self._plan.calls, self._journal, call.id, call.item)])
+            output = await run_call(self._plan.calls, self._journal, call)
+            if output is None:
+                raise Asked
+            self._history.add([output])
         if left.retry_at_ms is not None and not left.open_calls:
             left_ms = left.retry_at_ms - self._clock.now_ms()  # of a clock that may have been set back meanwhile
             await self._clock.sleep(min(max(0, left_ms), RETRY_AFTER_MS_MAX))

@@ -27,7 +27,7 @@ from codexdb.domain.errors import ModelError
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, texts
 from codexdb.domain.limits import TOOL_CALLS_PER_RESPONSE_MAX
-from codexdb.domain.record import CallProposed, Entry, NewItem, RequestEnded, Usage
+from codexdb.domain.record import CallProposed, Entry, NewItem, OpenCall, RequestEnded, Usage
 
 
 class Response:
@@ -39,6 +39,7 @@ class Response:
         self.done: list[Item] = []  # complete and on record
         self.outputs: list[Item] = []  # of its calls, in their order
         self.calls = 0
+        self.asked = False  # a person has to decide about a call; those behind it wait too
         self.usage: Usage | None = None
         self.failure: RequestFailed | None = None
 
@@ -48,15 +49,7 @@ class Response:
         return any(item.get("type") != "reasoning" for item in self.done)
 
 
-class _Proposal:
-    """A call that the model made, as it is on record."""
-
-    def __init__(self, item: Item) -> None:
-        self.id = new_id()
-        self.item = item
-
-
-_Queue = Callable[["_Proposal | Item"], None]
+_Queue = Callable[[OpenCall | Item], None]
 _Start = Callable[[], object]
 
 
@@ -81,7 +74,7 @@ class Sampling:
         """
         response = Response(self._clock.now_ms())
         self._delta_item += 1  # what a request before this one left unfinished is not gone on with
-        proposals, pending = anyio.create_memory_object_stream[_Proposal | Item](TOOL_CALLS_PER_RESPONSE_MAX)
+        proposals, pending = anyio.create_memory_object_stream[OpenCall | Item](TOOL_CALLS_PER_RESPONSE_MAX)
         try:
             async with anyio.create_task_group() as group, proposals:
                 await self._read(
@@ -181,20 +174,23 @@ class Sampling:
         response.calls += 1
         if response.calls > TOOL_CALLS_PER_RESPONSE_MAX:
             raise ModelError(f"the model made more than {TOOL_CALLS_PER_RESPONSE_MAX} calls in one response")
-        proposal = _Proposal(item)
+        proposal = OpenCall(new_id(), item)
         proposed = CallProposed(proposal.id, str(item["call_id"]), str(item["name"]), str(item["arguments"]))
         self._journal.append(Entry(items=[NewItem(item)], calls=[proposed], delta_item=finished))
         if response.calls == 1:
             start_runner()
         queue(proposal)
 
-    async def _work_off(self, pending: MemoryObjectReceiveStream["_Proposal | Item"], response: Response) -> None:
+    async def _work_off(self, pending: MemoryObjectReceiveStream[OpenCall | Item], response: Response) -> None:
         """Run the calls in their order, and show in its place what the model said between them."""
         async for each in pending:
-            if isinstance(each, _Proposal):
-                response.outputs.append(await run_call(self._plan.calls, self._journal, each.id, each.item))
-            elif shown := self._shown(each):
-                self._journal.append(Entry(events=shown))
+            if not isinstance(each, OpenCall):
+                if shown := self._shown(each):
+                    self._journal.append(Entry(events=shown))
+            elif not response.asked:
+                output = await run_call(self._plan.calls, self._journal, each)
+                response.asked = output is None
+                response.outputs += [output] if output is not None else []
 
     def _shown(self, item: Item) -> list[event.Event]:
         """The events of a complete item that is not a call."""

@@ -20,6 +20,9 @@ POINTS = (
     "call.spawned",  # its command runs
     "call.ran",  # its command has ended, which is on record nowhere
     "call.recorded",  # the outcome is queued to be committed
+    "approval.asked",  # a person is to be asked, and the turn still runs
+    "approval.waiting",  # it waits, and no worker has it
+    "approval.decided",  # the answer is on the disk, and nobody has been told
     "turn.ending",  # the last word was said
     "turn.ended",  # the turn's end is on the disk
     "rescue.found",  # a dead worker was found, its turns are still its own

@@ -82,6 +82,18 @@ def plan_update(explanation: str | None, plan: Sequence[JsonObject]) -> Event:
     return _event("plan_update", explanation=explanation, plan=list(plan))
 
 
+def exec_approval_request(call_id: str, command: Sequence[str], cwd: str, reason: str | None) -> Event:
+    why: JsonObject = {} if reason is None else {"reason": reason}
+    return _event("exec_approval_request", call_id=call_id, command=list(command), cwd=cwd, **why)
+
+
+def apply_patch_approval_request(
+    call_id: str, changes: JsonObject, reason: str | None, grant_root: str | None
+) -> Event:
+    more = {name: value for name, value in (("reason", reason), ("grant_root", grant_root)) if value is not None}
+    return _event("apply_patch_approval_request", call_id=call_id, changes=changes, **more)
+
+
 def exec_command_begin(call_id: str, command: Sequence[str], cwd: str) -> Event:
     return _event("exec_command_begin", call_id=call_id, command=list(command), cwd=cwd)
 
@@ -91,6 +103,18 @@ def exec_command_end(call_id: str, stdout: str, stderr: str, exit_code: int, dur
     return _event(
         "exec_command_end", call_id=call_id, stdout=stdout, stderr=stderr, exit_code=exit_code, duration=duration
     )
+
+
+def patch_apply_begin(call_id: str, changes: JsonObject, *, auto_approved: bool) -> Event:
+    return _event("patch_apply_begin", call_id=call_id, auto_approved=auto_approved, changes=changes)
+
+
+def patch_apply_end(call_id: str, stdout: str, stderr: str, *, success: bool) -> Event:
+    return _event("patch_apply_end", call_id=call_id, stdout=stdout, stderr=stderr, success=success)
+
+
+def turn_diff(unified_diff: str) -> Event:
+    return _event("turn_diff", unified_diff=unified_diff)
 
 
 # -- deltas ----------------------------------------------------------------------------------------------------------
@@ -140,6 +164,14 @@ class CommittedEvent:
 @dataclass(frozen=True, slots=True)
 class TurnSuspended:
     """No worker has this turn any more; it waits for another. Whoever waits in this process is told so."""
+
+    session_id: str
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalsChanged:
+    """A question arose in a turn, was answered, or is needed no more."""
 
     session_id: str
     turn_id: str

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codexdb.domain.approval import Decision
+
 
 class IfRunning(StrEnum):
     """What is to become of a message whose session is held by a turn."""
@@ -122,6 +124,32 @@ class TurnNotFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """This answer counts."""
+
+    approval_id: str
+    session_id: str
+    turn_id: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class TooLate:
+    """The question was answered or withdrawn before. Nothing was written."""
+
+    approval_id: str
+    state: str
+    decision: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownApproval:
+    """No question of that id."""
+
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The session is as it was asked to be, whether or not it was so before."""
 
@@ -145,3 +173,4 @@ SendOutcome = (
 CreateOutcome = Created | Duplicate | Conflict
 ForkOutcome = Created | Duplicate | Conflict | NotFound | TurnNotFound
 ArchiveOutcome = Done | Busy | NotFound
+DecideOutcome = Decided | TooLate | UnknownApproval

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codexdb.domain.approval import Approval, NewApproval
 from codexdb.domain.event import Event
 from codexdb.domain.item import Item
 from codexdb.domain.json import JsonObject
@@ -39,10 +40,14 @@ class CallProposed:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A call on record that was not started: nothing has happened yet, so it may be run."""
+    """A call on record that an earlier attempt left open. Nothing of it has happened yet, unless `started`: then it has
+    failed in the sandbox, and a person was asked whether it may run again without.
+    """
 
     id: str
     item: Item
+    approval: Approval | None = None
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class Entry:
     events: Sequence[Event] = ()
     request: RequestEnded | None = None
     delta_item: int | None = None  # the unfinished item that `items` completes: its deltas, and those before, are gone
+    asks: Sequence[NewApproval] = ()
     plan: JsonObject | None = None  # the session's latest
     answer: str | None = None  # the last word, where nothing is to follow it
     retry_at_ms: int | None = None  # when the failed model request is tried again

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from codexdb.config.resolve import Request
+from codexdb.domain.approval import Decision
 from codexdb.domain.ids import parse_id
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
@@ -232,6 +233,26 @@ class ArchiveArguments(ConversationArguments):
 class CompactArguments(ConversationArguments):
     queue: bool = Field(default=False, description="While a message is being worked on: wait behind it. Else refused.")
     message_id: MessageId = None
+
+
+class ApprovalsArguments(Arguments):
+    conversation_id: str | None = Field(None, description="Only questions of this conversation.")
+    include_closed: bool = Field(default=False, description="Also those that were answered or withdrawn.")
+    limit: int = Field(PAGE_ROWS_DEFAULT, ge=1, le=PAGE_ROWS_MAX, description="Questions to return at most.")
+    cursor: int | None = Field(None, ge=0, le=SEQ_MAX, description="`next_cursor` of the page before.")
+
+    @field_validator("conversation_id")
+    @classmethod
+    def _canonical(cls, value: str | None) -> str | None:
+        return None if value is None else parse_id(value)
+
+
+class DecideArguments(Arguments):
+    approval_id: str = Field(description="The question, as `approvals_list` names it.")
+    decision: Annotated[Decision, Field(strict=False)] = Field(
+        description="`approved`, for this time, for the session or always in this directory; `denied`; or `abort`, "
+        "which ends the turn."
+    )
 
 
 class ListArguments(Arguments):

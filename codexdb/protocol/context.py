@@ -43,3 +43,8 @@ class ToolContext:
     followers: Followers
     origins: Origins
     on_cancel: OnCancel
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether the person behind this connection can be asked what the agent may do."""
+        return self.followers.asker.can_ask

@@ -65,6 +65,7 @@ async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Re
         trace_context(call),
         arguments.if_running,
         arguments.parent_message_id,
+        context.can_ask,
         arguments.overrides(),
     )
     with context.followers.accepting(session_id) as follower:
@@ -134,6 +135,7 @@ async def stream(context: ToolContext, call: Call, arguments: StreamArguments) -
                 await call.connection.send_event(event_line(event, None))
             seq = page[-1].seq
         follower.stream(seq)
+        await context.followers.asker.look(arguments.conversation_id, None)
     return Reply(structured({"conversation_id": arguments.conversation_id, "next_seq": seq}))
 
 

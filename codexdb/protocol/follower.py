@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from codexdb.domain.event import CommittedEvent, Delta, TurnSuspended
+from codexdb.domain.event import ApprovalsChanged, CommittedEvent, Delta, TurnSuspended
+from codexdb.protocol.asking import Asker
 from codexdb.protocol.connection import Connection
 from codexdb.protocol.render import RequestId, delta_line, event_line
 from codexdb.service.sessions import SessionService
@@ -44,9 +45,11 @@ class Follower:
         subscription: Subscription,
         connection: Connection,
         service: SessionService,
+        asker: Asker,
         *,
         others_work: bool,
     ) -> None:
+        self._asker = asker
         self._others_work = others_work
         self._session_id = session_id
         self._subscription = subscription
@@ -106,6 +109,7 @@ class Follower:
                 await self._accepted.wait()
             if self._subscription.overflowed:
                 await self._catch_up()
+                await self._asker.look(self._session_id, None)  # another process may have asked, or taken the answer
             for each in news:
                 await self._show(each)
 
@@ -124,6 +128,11 @@ class Follower:
         if isinstance(each, TurnSuspended):
             if not self._others_work and each.turn_id in self._watches:
                 self._watches[each.turn_id].end(None)
+            return
+        if isinstance(each, ApprovalsChanged):
+            watch = self._watches.get(each.turn_id)
+            if watch is not None or self._streaming:
+                await self._asker.look(self._session_id, watch.request_id if watch else None)
             return
         if isinstance(each, Delta):
             watch = self._watches.get(each.turn_id)
@@ -158,6 +167,7 @@ class Followers:
         self, connection: Connection, service: SessionService, group: TaskGroup, *, others_work: bool = False
     ) -> None:
         self._others_work = others_work
+        self.asker = Asker(connection, service, group)
         self._connection = connection
         self._service = service
         self._group = group
@@ -175,7 +185,12 @@ class Followers:
             return
         following = self._service.follow(session_id)
         follower = Follower(
-            session_id, following.__enter__(), self._connection, self._service, others_work=self._others_work
+            session_id,
+            following.__enter__(),
+            self._connection,
+            self._service,
+            self.asker,
+            others_work=self._others_work,
         )
         self._followers[session_id] = follower
         try:

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from codexdb.domain.json import JsonObject
 from codexdb.domain.validation import explain, location
+from codexdb.protocol import approval_tools, conversation_tools, lifecycle_tools, turn_tools
 from codexdb.protocol import arguments as args
-from codexdb.protocol import conversation_tools, lifecycle_tools, turn_tools
 from codexdb.protocol.connection import Call, Reply
 from codexdb.protocol.context import ToolContext
 from codexdb.protocol.render import message_error, status_error, turn_error
@@ -236,6 +236,28 @@ TOOLS = (
         refuse=_refuse_other,
         output=_object(["conversation_id", "outcome"], conversation_id=_TEXT, outcome=_TEXT, turn_id=_TEXT),
         hints=_WRITES,
+    ),
+    Tool(
+        name="approvals_list",
+        title="List Approvals",
+        description="Questions that agents have to a person before they run a command, change files or call a tool; "
+        "those that wait for an answer, in the order they arose.",
+        arguments=args.ApprovalsArguments,
+        handler=approval_tools.list_all,
+        refuse=_refuse_other,
+        output=_object(["approvals"], approvals={"type": "array", "items": {"type": "object"}}, next_cursor=_INTEGER),
+        hints=_READS,
+    ),
+    Tool(
+        name="approval_decide",
+        title="Decide Approval",
+        description="Answer a question of `approvals_list`, from any connection. The first answer counts, and the turn "
+        "goes on by it.",
+        arguments=args.DecideArguments,
+        handler=approval_tools.decide,
+        refuse=_refuse_other,
+        output=_object(["approval_id", "decision"], approval_id=_TEXT, decision=_TEXT, turn_id=_TEXT),
+        hints={"readOnlyHint": False, "destructiveHint": True, "idempotentHint": True, "openWorldHint": True},
     ),
     Tool(
         name="conversations_list",

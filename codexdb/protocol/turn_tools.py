@@ -60,7 +60,9 @@ async def codex(context: ToolContext, call: Call, arguments: CodexArguments) -> 
         text = f"Failed to load Codex configuration from overrides: {error.message}"
         return Reply(turn_error("", text, error.kind))
     session_id = new_id()
-    message = Message(_text(arguments.prompt), str(call.id), arguments.message_id, trace_context(call))
+    message = Message(
+        _text(arguments.prompt), str(call.id), arguments.message_id, trace_context(call), can_ask=context.can_ask
+    )
     return await _work(
         context,
         call,
@@ -88,6 +90,7 @@ async def codex_reply(context: ToolContext, call: Call, arguments: ReplyArgument
         trace_context(call),
         arguments.if_running,
         arguments.parent_message_id,
+        context.can_ask,
         arguments.overrides(),
     )
     return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
@@ -224,6 +227,7 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
     """A repeat of an accepted call: wait for the first one's turn, and give the same answer."""
     with context.followers.joining(session_id) as subscription:
         while True:
+            await context.followers.asker.look(session_id, None)
             turn = await context.service.turn(turn_id)
             if turn is None or turn.ended_at_ms is not None:
                 return Reply(_repeated(session_id, turn_id, turn))

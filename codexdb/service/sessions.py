@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from codexdb.config.resolve import Request, Resolved
 from codexdb.config.source import ConfigSource
 from codexdb.domain import crash
+from codexdb.domain.approval import Decision, Fallback
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import InvalidArgumentsError
 from codexdb.domain.event import CommittedEvent, session_configured
@@ -14,10 +15,18 @@ from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, developer_message, environment_context, user_instructions
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_MAX
-from codexdb.domain.outcome import ArchiveOutcome, CreateOutcome, Empty, ForkOutcome, IfRunning, SendOutcome
+from codexdb.domain.outcome import (
+    ArchiveOutcome,
+    CreateOutcome,
+    DecideOutcome,
+    Empty,
+    ForkOutcome,
+    IfRunning,
+    SendOutcome,
+)
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
-from codexdb.store import endings, inputs, lifecycle, pages, turns
+from codexdb.store import approvals, endings, inputs, lifecycle, pages, turns
 from codexdb.store.database import Store
 from codexdb.store.feed import Subscription
 from codexdb.store.sessions import NewSession, read_settings
@@ -33,6 +42,7 @@ class Message:
     trace_context: str | None = None
     if_running: IfRunning = IfRunning.REJECT
     parent_message_id: str | None = None  # must be the newest message of the session
+    can_ask: bool = False  # its sender can be asked what the agent may do
     overrides: Request | None = None  # settings that change with this message's turn, and stay changed
 
 
@@ -142,6 +152,21 @@ class SessionService:
         now_ms = self._clock.now_ms()
         return await self._store.writer.submit(lifecycle.archive, session_id, archived, now_ms)
 
+    async def approvals(
+        self, session_id: str | None, *, pending_only: bool = True, after_key: int = 0, limit: int = PAGE_ROWS_MAX
+    ) -> Sequence[approvals.ApprovalRow]:
+        """Questions to a person, in the order they arose."""
+        return await approvals.listed(
+            self._store.readers, session_id, pending_only=pending_only, after_key=after_key, limit=limit
+        )
+
+    async def decide(self, approval_id: str, decision: Decision, by: str) -> DecideOutcome:
+        """Answer a question, committed before this returns; the first answer counts."""
+        now_ms = self._clock.now_ms()
+        outcome = await self._store.writer.submit(endings.decide, approval_id, decision, by, now_ms)
+        crash.point("approval.decided")
+        return outcome
+
     async def interrupt(self, turn_id: str) -> bool:
         """Ask for a turn to end. Idempotent; False where it is not open."""
         return await self._store.writer.submit(endings.request_interrupt, turn_id, self._clock.now_ms())
@@ -242,6 +267,7 @@ class SessionService:
             if_running=message.if_running,
             parent_message_id=message.parent_message_id,
             changes=changes or {},
+            fallback=Fallback.WAIT if message.can_ask else None,
             now_ms=self._clock.now_ms(),
         )
 

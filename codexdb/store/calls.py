@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, exists, select, text, update
 
 from codexdb.domain.item import function_call_output
 from codexdb.domain.record import NewItem
@@ -10,7 +10,7 @@ from codexdb.domain.transition import ToolCallState
 from codexdb.domain.worker import Fence
 from codexdb.store.record import insert_items
 from codexdb.store.statement import Statement
-from codexdb.store.tables import sessions, tool_calls
+from codexdb.store.tables import approvals, sessions, tool_calls
 from codexdb.store.transaction import Transaction
 
 # What the model is told of a call that never came to its end.
@@ -21,8 +21,16 @@ UNKNOWN = (
     "not run again. Look at the current state before you repeat it."
 )
 
+_asked = text("approvals.state = 'pending'") & (
+    approvals.c.session_id == tool_calls.c.session_id
+)  # whether it may run once more, without the sandbox in which it has failed
 _OPEN_CALLS = Statement(
-    select(tool_calls.c.id, tool_calls.c.call_id, tool_calls.c.state)
+    select(
+        tool_calls.c.id,
+        tool_calls.c.call_id,
+        tool_calls.c.state,
+        exists(select(approvals.c.id).where(approvals.c.tool_call_id == tool_calls.c.id, _asked)),
+    )
     .where(
         tool_calls.c.session_id == bindparam("session_key"),
         tool_calls.c.turn_id == bindparam("turn_key"),
@@ -48,15 +56,15 @@ def close_calls(transaction: Transaction, fence: Fence, *, lost: bool, now_ms: i
     unknown.
     """
     rows = cast(
-        "list[tuple[int, str, str]]",
+        "list[tuple[int, str, str, int]]",
         transaction.all(_OPEN_CALLS, session_key=fence.session_key, turn_key=fence.turn_key),
     )
     if only_started:
-        rows = [row for row in rows if row[2] == ToolCallState.STARTED]
+        rows = [row for row in rows if row[2] == ToolCallState.STARTED and not row[3]]
     if not rows:
         return
     outputs: list[NewItem] = []
-    for key, call_id, state in rows:
+    for key, call_id, state, _ in rows:
         started = state == ToolCallState.STARTED
         new_state = ToolCallState.UNKNOWN if started and lost else ToolCallState.ABORTED
         transaction.run(_CLOSE_CALL, key=key, new_state=new_state.value, now_ms=now_ms)

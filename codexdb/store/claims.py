@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import bindparam, func, select, text, update
 
 from codexdb.domain.event import INTERRUPTED_MESSAGE, background_event, error
 from codexdb.domain.transition import TurnState
@@ -22,13 +22,18 @@ from codexdb.store.endings import (
 )
 from codexdb.store.readers import Readers
 from codexdb.store.statement import Statement
-from codexdb.store.tables import sessions, tool_calls, turns, workers
+from codexdb.store.tables import approvals, sessions, tool_calls, turns, workers
 from codexdb.store.transaction import Transaction
 
 RESCUED = "The server that worked on this turn is gone; the turn goes on from what is on record."
 
 STALE = Ending(TurnState.INTERRUPTED, "server_stopped", error(INTERRUPTED_MESSAGE))
 
+_answered_at_ms = (  # a person who answers attends to the turn
+    select(func.max(approvals.c.decided_at_ms))
+    .where(approvals.c.session_id == turns.c.session_id, approvals.c.turn_id == turns.c.id)
+    .scalar_subquery()
+)
 _waiting = (
     select(
         turns.c.id,
@@ -37,7 +42,7 @@ _waiting = (
         turns.c.submission_id,
         sessions.c.id,
         sessions.c.public_id,
-        last_event_at_ms,
+        func.max(last_event_at_ms, func.coalesce(_answered_at_ms, 0)),
         turns.c.last_agent_message,
         turns.c.accepted_by_id,
     )

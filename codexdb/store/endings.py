@@ -5,13 +5,16 @@ from typing import cast
 
 from sqlalchemy import bindparam, func, select, text, update
 
+from codexdb.domain.approval import Decision
 from codexdb.domain.event import INTERRUPTED_MESSAGE, Event, TurnSuspended, error, task_complete, task_started
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import assistant_message
 from codexdb.domain.json import decode_object
+from codexdb.domain.outcome import Decided, DecideOutcome
 from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TURN, TurnState
 from codexdb.domain.worker import Claim, Fence, InterruptRequest, WorkWaiting
+from codexdb.store import approvals
 from codexdb.store.calls import close_calls
 from codexdb.store.inputs import insert_inputs, move_inputs, undelivered, withdraw_undelivered
 from codexdb.store.record import FORGET_DELTAS, announce_events, insert_events, insert_items, numbers
@@ -149,6 +152,10 @@ class Ending:
     error_message: str | None = None
     last_agent_message: str | None = None
 
+    @property
+    def completes(self) -> bool:
+        return self.state is TurnState.COMPLETED
+
 
 @dataclass(frozen=True, slots=True)
 class HeldTurn:
@@ -225,6 +232,26 @@ def request_interrupt(transaction: Transaction, turn_id: str, now_ms: int) -> bo
     return True
 
 
+def decide(transaction: Transaction, approval_id: str, decision: Decision, by: str, now_ms: int) -> DecideOutcome:
+    """Answer a question; the first answer counts. Its turn goes on once nothing else is asked in it, or ends."""
+    outcome = approvals.decide(transaction, approval_id, decision, by, now_ms)
+    if isinstance(outcome, Decided) and decision is Decision.ABORT:
+        request_interrupt(transaction, outcome.turn_id, now_ms)
+    return outcome
+
+
+def wait(transaction: Transaction, claim: Claim, _nothing: None, now_ms: int) -> bool:
+    """Let go of a running turn until a person has answered. One that was asked to end, ends.
+
+    False: nothing is asked any more, so that it goes on at once; or the fence is lost.
+    """
+    fence = claim.fence
+    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
+    if transaction.one(_FLAGGED, turn_key=fence.turn_key, **guard):
+        return end(transaction, claim, INTERRUPTED, now_ms)
+    return approvals.wait(transaction, claim)
+
+
 def suspend(transaction: Transaction, claim: Claim, notice: Event, now_ms: int) -> bool:
     """Give a running turn up, unharmed: it waits for a worker. One that was asked to end, ends. False: the fence is
     lost.
@@ -296,6 +323,7 @@ def _conclude(
     """What every ending has in common: calls closed, partial text kept, the terminal event, the session handed on."""
     fence = claim.fence
     close_calls(transaction, fence, lost=lost, now_ms=now_ms)
+    approvals.withdraw(transaction, claim, now_ms)
     partial = _partial_text(transaction, fence) if ending.state is TurnState.INTERRUPTED else []
     transaction.run(FORGET_DELTAS, session_key=fence.session_key, turn_key=fence.turn_key)
     seq, item_seq = numbers(transaction, fence.session_key, 1, len(partial), now_ms)

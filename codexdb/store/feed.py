@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 import anyio
 
-from codexdb.domain.event import CommittedEvent, Delta, TurnSuspended
+from codexdb.domain.event import ApprovalsChanged, CommittedEvent, Delta, TurnSuspended
 from codexdb.domain.limits import SUBSCRIPTION_EVENTS_MAX
 from codexdb.domain.worker import Claim, InterruptRequest, WorkWaiting
 
-News = CommittedEvent | Delta | TurnSuspended
+News = CommittedEvent | Delta | TurnSuspended | ApprovalsChanged
 
 
 class Subscription:

@@ -14,7 +14,7 @@ from codexdb.store.sessions import environment_of
 from codexdb.store.statement import Statement
 from codexdb.store.tables import items, quoted, sessions, turns
 from codexdb.store.transaction import Transaction
-from codexdb.store.turns import accepted_as_opening, note_opening
+from codexdb.store.turns import FALLBACK_SETTING, accepted_as_opening, note_opening
 
 _ENDED = text(f"turns.state IN ({quoted(TURN.terminal)})")
 _SOURCE = Statement(
@@ -47,6 +47,7 @@ _CHANGED_LATER = Statement(
         turns.c.session_id == bindparam("session_key"),
         turns.c.number > bindparam("last_turn"),
         turns.c.settings.is_not(None),
+        func.json_remove(turns.c.settings, f"$.{FALLBACK_SETTING}") != "{}",
     )
     .limit(1)
 )

@@ -5,12 +5,14 @@ from typing import cast
 
 from sqlalchemy import Select, bindparam, case, exists, func, select, text, tuple_
 
+from codexdb.domain.approval import Approval
 from codexdb.domain.event import CommittedEvent
-from codexdb.domain.json import decode_object
+from codexdb.domain.json import JsonObject, decode_object
 from codexdb.domain.record import OpenCall
+from codexdb.domain.transition import ApprovalState, ToolCallState
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
-from codexdb.store.tables import events, inputs, items, model_requests, sessions, tool_calls, turns
+from codexdb.store.tables import approvals, events, inputs, items, model_requests, sessions, tool_calls, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +184,30 @@ _SPENT = Statement(
         model_requests.c.session_id == bindparam("session_key"), model_requests.c.turn_id == bindparam("turn_key")
     )
 )
+_of_call = approvals.alias()
+_latest_approval = (
+    select(func.max(_of_call.c.id))
+    .where(
+        _of_call.c.session_id == tool_calls.c.session_id,
+        _of_call.c.turn_id == tool_calls.c.turn_id,
+        _of_call.c.tool_call_id == tool_calls.c.id,
+    )
+    .scalar_subquery()
+)
 _OPEN_CALLS = Statement(
-    select(tool_calls.c.public_id, items.c.payload)
-    .select_from(tool_calls.join(items, items.c.id == tool_calls.c.item_id))
+    select(
+        tool_calls.c.public_id,
+        items.c.payload,
+        tool_calls.c.state,
+        approvals.c.public_id,
+        approvals.c.state,
+        approvals.c.decided_by,
+    )
+    .select_from(
+        tool_calls.join(items, items.c.id == tool_calls.c.item_id).outerjoin(
+            approvals, approvals.c.id == _latest_approval
+        )
+    )
     .where(
         tool_calls.c.session_id == bindparam("session_key"),
         tool_calls.c.turn_id == bindparam("turn_key"),
@@ -192,6 +215,7 @@ _OPEN_CALLS = Statement(
     )
     .order_by(tool_calls.c.id)
 )
+_TURN_SETTINGS = Statement(select(turns.c.settings).where(turns.c.id == bindparam("turn_key")))
 _LEFT_OFF = Statement(
     select(turns.c.last_agent_message, turns.c.retry_at_ms).where(turns.c.id == bindparam("turn_key"))
 )
@@ -271,9 +295,14 @@ async def history(readers: Reads, session_key: int) -> list[tuple[str, int | Non
 
 
 async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[OpenCall]:
-    """Calls of a turn that were made and not started, in their order."""
+    """Calls of a turn that have no outcome, in their order."""
     rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
-    return [OpenCall(call, decode_object(payload)) for call, payload in cast("list[tuple[str, str]]", rows)]
+    found: list[OpenCall] = []
+    for row in rows:
+        call, payload, state, approval, asked, by = cast("tuple[str, str, str, str | None, str, str | None]", row)
+        question = Approval(approval, ApprovalState(asked), by) if approval is not None else None
+        found.append(OpenCall(call, decode_object(payload), question, state == ToolCallState.STARTED))
+    return found
 
 
 async def last_count(readers: Reads, session_key: int) -> tuple[int, int | None] | None:
@@ -293,6 +322,12 @@ async def left_off(readers: Reads, turn_key: int) -> tuple[str | None, int | Non
     waiting to ask the model again.
     """
     return cast("tuple[str | None, int | None]", (await readers.all(_LEFT_OFF, {"turn_key": turn_key}))[0])
+
+
+async def turn_settings(readers: Reads, turn_key: int) -> JsonObject:
+    """What is kept with a turn of its own settings."""
+    text = cast("str | None", (await readers.all(_TURN_SETTINGS, {"turn_key": turn_key}))[0][0])
+    return decode_object(text) if text is not None else {}
 
 
 async def turn_of_input(readers: Reads, session_id: str, input_id: str) -> InputPlace | None:

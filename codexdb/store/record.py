@@ -5,7 +5,7 @@ from typing import assert_never, cast
 
 from sqlalchemy import bindparam, delete, exists, select, update
 
-from codexdb.domain.event import CommittedEvent, Event
+from codexdb.domain.event import ApprovalsChanged, CommittedEvent, Event
 from codexdb.domain.json import encode
 from codexdb.domain.record import (
     CallChange,
@@ -20,6 +20,7 @@ from codexdb.domain.record import (
 )
 from codexdb.domain.transition import ToolCallState
 from codexdb.domain.worker import Claim
+from codexdb.store.approvals import ask
 from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import deltas, events, items, model_requests, sessions, tool_calls, turns
 from codexdb.store.transaction import Transaction
@@ -174,6 +175,7 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
         )
     for change in entry.calls:
         _change_call(transaction, claim, change, item_seq, now_ms)
+    ask(transaction, claim, entry.asks, now_ms)
     if entry.request is not None:
         _insert_request(transaction, claim, entry.request)
     if entry.request is not None or entry.answer is not None or entry.retry_at_ms is not None:
@@ -182,6 +184,7 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
         transaction.run(_SET_PLAN, session_key=session, plan=encode(entry.plan))
     insert_events(transaction, session, turn, seq, entry.events, now_ms)
     announce_events(transaction, claim, seq, entry.events)
+    transaction.announce(*(ApprovalsChanged(claim.session_id, claim.turn_id) for _ in entry.asks[:1]))
     return True
 
 

@@ -3,11 +3,11 @@
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from codexdb.domain.event import CommittedEvent, TurnSuspended
+from codexdb.domain.event import ApprovalsChanged, CommittedEvent, TurnSuspended
 from codexdb.domain.worker import Claim, InterruptRequest, WorkWaiting
 from codexdb.store.statement import Row, Statement
 
-Announcement = CommittedEvent | TurnSuspended | Claim | InterruptRequest | WorkWaiting
+Announcement = CommittedEvent | TurnSuspended | ApprovalsChanged | Claim | InterruptRequest | WorkWaiting
 
 
 class Transaction:

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 
 from sqlalchemy import bindparam, func, select, text, update
 
+from codexdb.domain.approval import Fallback
 from codexdb.domain.event import task_started
 from codexdb.domain.item import Item
 from codexdb.domain.json import JsonObject, encode
@@ -35,6 +36,8 @@ from codexdb.store.sessions import NewSession, change_settings, insert_session
 from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import inputs, sessions, turns
 from codexdb.store.transaction import Transaction
+
+FALLBACK_SETTING = "approval_fallback"  # in `turns.settings`, where everything else is a change of the session's
 
 next_turn_key = select(func.coalesce(func.max(turns.c.id), 0) + 1).scalar_subquery()
 
@@ -175,6 +178,13 @@ class NewMessage:
     if_running: IfRunning = IfRunning.REJECT
     parent_message_id: str | None = None
     changes: JsonObject = field(default_factory=dict[str, object])  # of the session's settings, from this turn on
+    fallback: Fallback | None = None  # what becomes of questions that nobody can be asked; None: as configured
+
+    @property
+    def turn_settings(self) -> JsonObject:
+        """What is kept with the turn."""
+        own: JsonObject = {} if self.fallback is None else {FALLBACK_SETTING: self.fallback.value}
+        return {**self.changes, **own}
 
 
 def start(
@@ -348,7 +358,7 @@ def _insert_turn(transaction: Transaction, held: _Held, message: NewMessage, *, 
         worker_id=message.worker_key if running else None,
         accepted_by_id=message.worker_key,
         submission_id=message.submission_id,
-        settings=encode(message.changes) if message.changes else None,
+        settings=encode(message.turn_settings) if message.turn_settings else None,
         trace_context=message.trace_context,
         created_at_ms=message.now_ms,
         started_at_ms=message.now_ms if running else None,

@@ -55,6 +55,11 @@ class RowJournal:
             raise FenceLostError("another worker has the turn, or it has ended")
         return [decode_object(row) for row in rows]
 
+    async def wait(self) -> bool:
+        """Let go of the turn behind everything appended, until a person has answered. False: it goes on at once."""
+        self._store_deltas()
+        return await self._last(endings.wait, None)
+
     async def suspend(self, notice: Event) -> bool:
         """Give the turn up behind everything appended. False: the fence is lost."""
         self._store_deltas()

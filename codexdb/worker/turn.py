@@ -47,13 +47,15 @@ class TurnContext:
     model_of: Callable[[Provider], ModelClient]
 
 
-async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal) -> str | None:
-    """Work a claimed turn until the model has no more calls; returns the last thing it said.
+async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal, *, again: bool) -> str | None:
+    """Work a claimed turn until the model has no more calls; returns the last thing it said. `again`: it was worked on
+    before, here or elsewhere.
 
     Raises:
+        Asked: a person has to decide first.
         CodexDBError: the turn failed; `kind` and message say how.
     """
-    plan = await prepare(context, claim)
+    plan = await prepare(context, claim, again=again)
     return await TurnLoop(plan.turn, journal, plan.model, context.clock).run()
 
 
@@ -65,7 +67,7 @@ class Prepared:
     model: ModelClient
 
 
-async def prepare(context: TurnContext, claim: Claim) -> Prepared:
+async def prepare(context: TurnContext, claim: Claim, *, again: bool) -> Prepared:
     """Everything that the turn is worked with, read from rows and config.toml."""
     fence = claim.fence
     settings = await read_settings(context.store.readers, fence.session_key)
@@ -101,7 +103,7 @@ async def prepare(context: TurnContext, claim: Claim) -> Prepared:
             prompt=settings.compact_prompt,
             only=bool(recorded) and recorded[-1].get("type") == "compaction_request",
         ),
-        left_off=await _left_off(context, claim) if fence.attempt > 1 else LeftOff(),
+        left_off=await _left_off(context, claim) if again else LeftOff(),
         renew=lambda: _renewed(context, claim, settings, resolved.provider),
     )
     return Prepared(turn, context.model_of(resolved.provider))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import anyio
 from anyio.abc import TaskGroup
 
+from codexdb.agent.loop import Asked
 from codexdb.agent.model import ModelClient
 from codexdb.config.provider import Provider
 from codexdb.domain import crash
@@ -15,7 +16,6 @@ from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError, FenceLostError, StoreFailedError
 from codexdb.domain.ids import new_id
 from codexdb.domain.limits import FOREIGN_POLL_MS, HEARTBEAT_MS, SHUTDOWN_WRITE_MS, STORE_RETRY_MS, TURNS_RUNNING_MAX
-from codexdb.domain.transition import TurnState
 from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
 from codexdb.store import claims, liveness, workers
 from codexdb.store.database import Store
@@ -155,11 +155,12 @@ class Worker:
             for turn_id in await claims.flagged(self._store.readers, self.key):
                 self._interrupt(turn_id)
             room = TURNS_RUNNING_MAX - len(self._scopes)
-            if not self._takes_waiting or self._stopping or room <= 0:
+            if self._stopping or room <= 0:
                 return
             identity = self._identity
             found = await claims.waiting(self._store.readers, identity.uid, identity.codex_home, TURNS_RUNNING_MAX)
-            keys = [turn.turn_key for turn in found if await can_be_worked(self._context, turn)][:room]
+            ours = [turn for turn in found if self._takes_waiting or turn.accepted_by == self.key]
+            keys = [turn.turn_key for turn in ours if await can_be_worked(self._context, turn)][:room]
             if keys:
                 await self._store.writer.submit(
                     claims.claim_waiting, keys, self.key, self._policy, self._clock.now_ms()
@@ -185,20 +186,28 @@ class Worker:
                     await self._end(claim, journal, INTERRUPTED)
                 elif given_up:
                     await self._suspend(claim, journal)
-                elif ending is not None:
-                    if await self._end(claim, journal, ending) and ending.state is TurnState.COMPLETED:
-                        await self._notifier.completed(claim, ending.last_agent_message)
-                else:
-                    _logger.warning("turn %s is no longer ours", claim.turn_id)
+                elif ending is not None and await self._end(claim, journal, ending) and ending.completes:
+                    await self._notifier.completed(claim, ending.last_agent_message)
             self._interrupted.discard(claim.turn_id)
             del self._scopes[claim.turn_id]
             self._idle.set()
 
     async def _outcome(self, claim: Claim, journal: RowJournal) -> Ending | None:
-        """Work the turn; every failure is an ending, but for the loss of the turn itself."""
+        """Work the turn; every failure is an ending. None: it waits for a person, or is lost to somebody else."""
+        again = claim.fence.attempt > 1
         try:
-            message = await work_turn(self._context, claim, journal)
+            while True:
+                try:
+                    message = await work_turn(self._context, claim, journal, again=again)
+                    break
+                except Asked:
+                    crash.point("approval.asked")
+                    if await _wait(journal):
+                        crash.point("approval.waiting")
+                        return None
+                    again = True  # it was answered meanwhile
         except FenceLostError:
+            _logger.warning("turn %s is no longer ours", claim.turn_id)
             return None
         except CodexDBError as error:
             return failed(error.kind, error.message)
@@ -271,3 +280,10 @@ class Worker:
         self.key = await self._store.writer.submit(
             workers.register, self._identity, self._clock.now_ms(), self._clock.monotonic_ms()
         )
+
+
+async def _wait(journal: RowJournal) -> bool:
+    """Not to be torn by an interrupt: either the turn still runs, and is ended here, or it waits, and ends at once."""
+    with anyio.CancelScope(shield=True):
+        return await journal.wait()
+    raise AssertionError("a shielded scope does not swallow anything")

@@ -1,0 +1,109 @@
+"""Reading questions and answering them, straight in the database: no server has to run for it."""
+
+import json
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar, cast
+
+import anyio
+import click
+
+from codexdb.cli import screen
+from codexdb.config.database import database_path
+from codexdb.domain.approval import Decision
+from codexdb.domain.clock import SystemClock
+from codexdb.domain.errors import CodexDBError, StoreRefusedError
+from codexdb.domain.json import JsonObject, decode_object, encode
+from codexdb.domain.limits import PAGE_ROWS_MAX
+from codexdb.domain.outcome import Decided, DecideOutcome, TooLate
+from codexdb.store import approvals, endings
+from codexdb.store.approvals import ApprovalRow
+from codexdb.store.database import Store, open_store
+
+BY_COMMAND = "codexdb approvals"
+
+_T = TypeVar("_T")
+
+
+def show(db: str | None, *, closed: bool, as_json: bool) -> int:
+    """Print the questions that wait, or all of them; returns the exit code."""
+
+    async def read(store: Store) -> Sequence[ApprovalRow]:
+        return await approvals.listed(store.readers, None, pending_only=not closed, after_key=0, limit=PAGE_ROWS_MAX)
+
+    rows = _run(db, read)
+    if as_json:
+        screen.write("".join(f"{encode(_shown(row))}\n" for row in rows))
+    elif not rows:
+        screen.write("No question waits for an answer.\n")
+    else:
+        columns = ("approval", "kind", "state", "asked", "what")
+        table = [
+            (row.approval_id, row.kind, row.decision or row.state, _time(row.created_at_ms), _what(row)) for row in rows
+        ]
+        console = screen.console()
+        console.print(screen.table(columns, table, ruled=console.is_terminal))
+    return 0
+
+
+def give(db: str | None, approval: str, decision: Decision, *, as_json: bool) -> int:
+    """Answer a question; returns the exit code."""
+
+    async def write(store: Store) -> DecideOutcome:
+        return await store.writer.submit(endings.decide, approval, decision, BY_COMMAND, SystemClock().now_ms())
+
+    outcome = _run(db, write)
+    if isinstance(outcome, Decided):
+        told = {"approval_id": approval, "turn_id": outcome.turn_id, "decision": decision.value}
+        text = f"{decision.value}: turn {outcome.turn_id} goes on by it\n"
+        screen.write(f"{json.dumps(told)}\n" if as_json else text)
+        return 0
+    if isinstance(outcome, TooLate):
+        raise click.ClickException(f"the question is {outcome.decision or outcome.state} already; nothing was changed")
+    raise click.ClickException("there is no question of that id; `codexdb approvals list` shows those that wait")
+
+
+def _run(db: str | None, work: Callable[[Store], Awaitable[_T]]) -> _T:
+    path = database_path(db)
+
+    async def run() -> _T:
+        if not path.is_file():
+            raise StoreRefusedError(f"There is no database at {path}. Name it with --db or CODEXDB_DB.")
+        async with open_store(path) as store:
+            return await work(store)
+
+    try:
+        return anyio.run(run)
+    except CodexDBError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _shown(row: ApprovalRow) -> JsonObject:
+    return {
+        "approval_id": row.approval_id,
+        "session_id": row.session_id,
+        "turn_id": row.turn_id,
+        "kind": row.kind,
+        "state": row.state,
+        "question": decode_object(row.question),
+        "decision": row.decision,
+        "decided_by": row.decided_by,
+        "created_at_ms": row.created_at_ms,
+    }
+
+
+def _what(row: ApprovalRow) -> str:
+    """The question in a line."""
+    question = decode_object(row.question)
+    match row.kind:
+        case "exec":
+            return f"{shlex.join(cast('list[str]', question['command']))}  in {question['cwd']}"
+        case "patch":
+            return ", ".join(cast("JsonObject", question["changes"]))
+        case _:
+            return f"{question.get('tool')} of {question.get('server')}"
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
