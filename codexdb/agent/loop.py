@@ -4,7 +4,7 @@ What is already on record is never asked for again: where a stream breaks off af
 from there.
 """
 
-from codexdb.agent.calls import run_call
+from codexdb.agent.calls.run import run_call
 from codexdb.agent.history import History
 from codexdb.agent.journal import Journal
 from codexdb.agent.model import ModelClient, RequestFailed
@@ -16,7 +16,7 @@ from codexdb.domain import event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import BudgetExhaustedError, ModelError
 from codexdb.domain.limits import RETRY_AFTER_MS_MAX
-from codexdb.domain.record import Entry
+from codexdb.domain.record import Entry, NewItem
 
 
 class Asked(Exception):  # noqa: N818 - an outcome of a turn's attempt, not a fault
@@ -77,6 +77,9 @@ class TurnLoop:
             if output is None:
                 raise Asked
             self._history.add([output])
+        if images := self._sampling.take_images():
+            self._journal.append(Entry(items=[NewItem(image) for image in images]))
+            self._history.add(images)
         if left.retry_at_ms is not None and not left.open_calls:
             left_ms = left.retry_at_ms - self._clock.now_ms()  # of a clock that may have been set back meanwhile
             await self._clock.sleep(min(max(0, left_ms), RETRY_AFTER_MS_MAX))

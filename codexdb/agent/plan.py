@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from codexdb.agent.calls import CallContext
+from codexdb.agent.calls.context import CallContext
 from codexdb.agent.model import ModelClient, ToolSpec
 from codexdb.config.budget import TurnBudget
 from codexdb.domain.item import Item

@@ -6,7 +6,7 @@ from typing import cast
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from codexdb.agent.calls import run_call
+from codexdb.agent.calls.run import run_call
 from codexdb.agent.journal import Journal
 from codexdb.agent.model import (
     Finished,
@@ -88,10 +88,20 @@ class Sampling:
         finally:
             pending.close()
         crash.point("response.ended")
+        images = self.take_images()
+        response.outputs += images
         usage = [token_count(response.usage)] if response.usage else []
         last = self.last_message if response.failure is None and response.calls == 0 else None
-        self._journal.append(Entry(events=usage, request=self.account(response, retries), answer=last))
+        account = self.account(response, retries)
+        shown = [NewItem(image) for image in images]
+        self._journal.append(Entry(items=shown, events=usage, request=account, answer=last))
         return response
+
+    def take_images(self) -> list[Item]:
+        """What the calls until now have for the model to look at: it stands behind all their outputs."""
+        images = self._plan.calls.images
+        taken, images[:] = images[:], []
+        return taken
 
     def account(self, response: Response, retries: int) -> RequestEnded:
         """The row of this request."""

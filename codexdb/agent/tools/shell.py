@@ -1,7 +1,7 @@
 """The `shell` tool: run one program with its arguments, and tell the model what it printed.
 
-Owns the arguments, the decision whether a command may run, and the texts that come back. `process` runs it, `output`
-bounds it. There is no sandbox and there are no approvals yet, so everything that needs either is refused.
+Owns the arguments and the texts that come back. `process` runs it, `output` bounds it; whether it may run, and whether in
+the sandbox, is decided elsewhere.
 """
 
 import math
@@ -10,47 +10,69 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import anyio
 
 from codexdb.agent.model import ToolSpec
+from codexdb.agent.sandbox.confinement import Backend, Confinement
 from codexdb.agent.tools.output import Capture, Deltas
 from codexdb.agent.tools.process import Ending, SpawnFailed, start
 from codexdb.domain import limits
 from codexdb.domain.json import JsonObject, decode, encode
-from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
 
-SPEC = ToolSpec(
-    name="shell",
-    description=(
+_DESCRIPTION = (
         "Run a program and wait for it to end. `command` is the program followed by its arguments, passed on as they "
         'are: for pipes, redirections, globs or variables use ["bash", "-lc", "<script>"]. It has no input and no '
         "terminal. "
         "Standard output and standard error come back together, in the order they were printed; of a long output the "
         "middle is left out. Everything the command started is ended with it, so nothing goes on in the background."
-    ),
-    parameters={
-        "type": "object",
-        "properties": {
-            "command": {
-                "type": "array",
-                "items": {"type": "string"},
-                "description": "The program and its arguments.",
-            },
-            "workdir": {
-                "type": "string",
-                "description": "Where to run it; relative to the session's directory, which is the default.",
-            },
-            "timeout_ms": {
-                "type": "number",
-                "description": f"Ended after that many milliseconds; {limits.SHELL_TIMEOUT_MS} unless given.",
-            },
-        },
-        "required": ["command"],
-        "additionalProperties": False,
-    },
 )
+_ESCALATION = (
+    " It runs in a sandbox. If that stops a command that is needed, make the call again with "
+    "`with_escalated_permissions` and a `justification`: a person then decides whether it runs without."
+)
+_PROPERTIES: JsonObject = {
+    "command": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "The program and its arguments.",
+    },
+    "workdir": {
+        "type": "string",
+        "description": "Where to run it; relative to the session's directory, which is the default.",
+    },
+    "timeout_ms": {
+        "type": "number",
+        "description": f"Ended after that many milliseconds; {limits.SHELL_TIMEOUT_MS} unless given.",
+    },
+}
+_MORE: JsonObject = {
+    "with_escalated_permissions": {
+        "type": "boolean",
+        "description": "Ask a person to let it run without the sandbox.",
+    },
+    "justification": {
+        "type": "string",
+        "description": "With that: why it is needed, in one sentence for the person who decides.",
+    },
+}
+
+
+@cache
+def spec(*, may_escalate: bool = False) -> ToolSpec:
+    """The tool as it is offered; `may_escalate`: with a way to ask for more than the sandbox gives."""
+    return ToolSpec(
+        name="shell",
+        description=_DESCRIPTION + (_ESCALATION if may_escalate else ""),
+        parameters={
+            "type": "object",
+            "properties": {**_PROPERTIES, **_MORE} if may_escalate else _PROPERTIES,
+            "required": ["command"],
+            "additionalProperties": False,
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +82,8 @@ class ShellCommand:
     argv: tuple[str, ...]  # may be empty, which fails when it is run
     cwd: str  # absolute if the session's is
     timeout_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """The command may run, without a sandbox."""
+    escalated: bool = False  # the model asks to run it without the sandbox
+    justification: str | None = None  # why, in its words
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,8 @@ class ShellResult:
     stdout: str  # its beginning, as events show it
     stderr: str
     duration_ns: int
+    own_exit_code: int | None = None  # the command's, also where `exit_code` is -1
+    signal: int | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -118,6 +139,8 @@ def _command(arguments: str, cwd: str, default_timeout_ms: int) -> ShellCommand:
         argv=_strings(fields["command"]),
         cwd=cwd if workdir is None else os.path.join(cwd, _string(workdir)),  # noqa: PTH118 - shown as it was given
         timeout_ms=min(default_timeout_ms if timeout is None else timeout, limits.SHELL_TIMEOUT_MS_MAX),
+        escalated=fields.get("with_escalated_permissions") is True,
+        justification=_optional_string(fields.get("justification")),
     )
 
 
@@ -131,6 +154,10 @@ def _string(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"invalid type: {_described(value)}, expected a string")  # noqa: TRY004
     return value
+
+
+def _optional_string(value: object) -> str | None:
+    return None if value is None else _string(value)
 
 
 def _timeout_ms(value: object) -> int | None:
@@ -161,26 +188,6 @@ def _end_of(arguments: str) -> str:
     return f"line {len(lines)} column {len(lines[-1].encode())}"
 
 
-# -- decision ------------------------------------------------------------------------------------------------------
-
-
-def decide(settings: SessionSettings) -> Allowed | Refused:
-    """Whether a command may run under these settings."""
-    if settings.approval_policy is ApprovalPolicy.UNTRUSTED:
-        return Refused(
-            "The command was not run. Approval policy `untrusted` has a person asked before a command runs, and this "
-            "server cannot ask yet. Do not try again. The user can start a session with approval policy `never` and "
-            "sandbox `danger-full-access`, which runs commands without asking and without protection."
-        )
-    if settings.sandbox_mode is not SandboxMode.DANGER_FULL_ACCESS:
-        return Refused(
-            f"The command was not run. Sandbox mode `{settings.sandbox_mode}` limits what a command may touch, and "
-            "this server has no sandbox yet to hold it to that. Do not try again. The user can start a session with "
-            "sandbox `danger-full-access`, which runs commands without protection."
-        )
-    return Allowed()
-
-
 # -- running -------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +199,8 @@ async def run(
     on_output: Callable[[str, bytes], None],
     capture: Capture | None = None,
     output_bytes_max: int = limits.TOOL_OUTPUT_BYTES_MAX,
+    confinement: Confinement | None = None,
+    backend: Backend = Backend.NONE,
 ) -> ShellResult:
     """Run the command to its end, which leaves nothing of its process group behind. Its failures are results.
 
@@ -214,7 +223,9 @@ async def run(
 
     ending = Ending(None, None, timed_out=False)
     try:
-        async with start(command.argv, cwd=command.cwd, environment=environment) as process:
+        async with start(
+            command.argv, cwd=command.cwd, environment=environment, confinement=confinement, backend=backend
+        ) as process:
             await on_started(process.pid, process.pid_started_at)
             async with anyio.create_task_group() as group:
                 group.start_soon(deltas.run)
@@ -268,7 +279,22 @@ def _ended(
         stdout=capture.firsts["stdout"],
         stderr=stderr,
         duration_ns=duration_ns,
+        own_exit_code=ending.exit_code,
+        signal=ending.signal,
     )
+
+
+def denial(result: ShellResult) -> str:
+    """What the sandbox did to a command, in the words that clients of the original know."""
+    code = result.own_exit_code if result.own_exit_code is not None else result.exit_code
+    return f"sandbox denied exec error, exit code: {code}, stdout: {result.stdout}, stderr: {result.stderr}"
+
+
+def denied_for_model(result: ShellResult, output_bytes_max: int) -> str:
+    """The same for the model, with as much of the output as it may see."""
+    text = f"failed in sandbox LinuxSeccomp with execution error: {denial(result)}"
+    kept = text.encode()[:output_bytes_max].decode(errors="ignore")
+    return kept if kept == text else f"{kept}\n[... cut off here ...]"
 
 
 def _signal_name(number: int) -> str:

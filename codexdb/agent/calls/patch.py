@@ -1,0 +1,150 @@
+"""Patches, whether they came by `apply_patch` or as a command: decided, applied as a whole, shown as a diff."""
+
+import os
+import tempfile
+import time
+
+import anyio.to_thread
+
+from codexdb.agent.calls.context import CallContext, answered, ask, refuse, settle_intent
+from codexdb.agent.journal import Journal
+from codexdb.agent.sandbox.confinement import Backend, within
+from codexdb.agent.tools import shell
+from codexdb.agent.tools.patch import diff, events, grammar, program
+from codexdb.agent.tools.patch.apply import apply
+from codexdb.agent.tools.patch.apply import Failed as NotApplied
+from codexdb.agent.tools.patch.verify import Plan, verify
+from codexdb.domain import crash, event
+from codexdb.domain.approval import Fallback
+from codexdb.domain.item import Item, function_call_output
+from codexdb.domain.json import JsonObject, encode
+from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallStarted, Entry, NewItem, OpenCall
+from codexdb.domain.session import ApprovalPolicy, SandboxMode
+from codexdb.domain.transition import ApprovalState
+
+REJECTED = "patch rejected by user"
+OUTSIDE = "patch rejected: writing outside of the project; rejected by user approval settings"
+READ_ONLY = "patch rejected: the sandbox mode is read-only, and the approval policy lets nobody be asked"
+RETRY_REASON = "the patch failed in the sandbox; apply it without?"
+
+_FROM_FILE = 'exec "$@" < "$0"'  # a command has no stdin of its own
+
+
+async def run_patch(context: CallContext, journal: Journal, call: OpenCall, text: str, cwd: str) -> Item | None:
+    """See `run_call`. `text` is the patch, `cwd` where its paths begin."""
+    sections = grammar.parse(text)
+    if isinstance(sections, str):
+        return refuse(journal, call, f"error: {sections}")
+    plan = await anyio.to_thread.run_sync(lambda: verify(sections, cwd, keep_off=context.keep_off))
+    if isinstance(plan, str):
+        return refuse(journal, call, plan)
+    match answered(call):
+        case ApprovalState.PENDING:
+            return None
+        case ApprovalState.APPROVED:
+            return await _apply(context, journal, call, text, plan, asked=True)
+        case None:
+            return await _decide(context, journal, call, text, plan)
+        case _:
+            return refuse(journal, call, REJECTED)
+
+
+async def _decide(context: CallContext, journal: Journal, call: OpenCall, text: str, plan: Plan) -> Item | None:
+    """The table: a policy says who is asked, and the kernel, where there is a sandbox, holds what nobody was asked."""
+    policy, mode = context.settings.approval_policy, context.settings.sandbox_mode
+    roots = () if context.confinement is None else context.confinement.writable_roots
+    inside = mode is SandboxMode.DANGER_FULL_ACCESS or _all_within(plan, roots)
+    granted = _all_within(plan, tuple(context.remembered.roots))
+    held = context.confinement is None or context.backend is not Backend.NONE
+    if granted or (policy is not ApprovalPolicy.UNTRUSTED and (inside or (policy is ApprovalPolicy.ON_FAILURE and held))):
+        return await _apply(context, journal, call, text, plan, asked=granted)
+    if policy is ApprovalPolicy.NEVER:
+        return refuse(journal, call, READ_ONLY if mode is SandboxMode.READ_ONLY else OUTSIDE)
+    return _ask(context, journal, call, plan, None, [])
+
+
+def _all_within(plan: Plan, roots: tuple[str, ...]) -> bool:
+    return all(any(within(path, root) for root in roots) for path in plan.paths)
+
+
+def _ask(
+    context: CallContext, journal: Journal, call: OpenCall, plan: Plan, reason: str | None, before: list[event.Event]
+) -> Item | None:
+    changes = events.changes(plan)
+    root = os.path.commonpath([os.path.dirname(path) for path in plan.paths])  # noqa: PTH120 - texts
+    told = event.apply_patch_approval_request(str(call.item["call_id"]), changes, reason, root)
+    question: JsonObject = {"changes": changes, "reason": reason, "grant_root": root}
+    return ask(context, journal, call, "patch", question, [*before, told])
+
+
+async def _apply(
+    context: CallContext, journal: Journal, call: OpenCall, text: str, plan: Plan, *, asked: bool
+) -> Item | None:
+    """Apply it: what a person has approved by ourselves, anything else in the sandbox."""
+    call_id = str(call.item["call_id"])
+    intent: list[CallChange] = [] if call.started else [CallDecided(call.id, approved=True), CallStarted(call.id)]
+    begin = event.patch_apply_begin(call_id, events.changes(plan), auto_approved=not asked)
+    await settle_intent(context, journal, Entry(calls=intent, events=[begin]))
+    crash.point("call.intended")
+    began_ns = time.monotonic_ns()
+    confined = not asked and context.confinement is not None and context.backend is not Backend.NONE
+    if confined:
+        done, said = await _in_sandbox(context, text, plan.cwd)
+    else:
+        outcome = await anyio.to_thread.run_sync(lambda: apply(plan, keep_off=context.keep_off))
+        done, said = not isinstance(outcome, NotApplied), outcome.text
+    crash.point("call.ran")
+    end = event.patch_apply_end(call_id, said if done else "", "" if done else said, success=done)
+    if not done and confined and _may_retry(context, said):
+        return _ask(context, journal, OpenCall(call.id, call.item, started=True), plan, RETRY_REASON, [end])
+    metadata = {"exit_code": 0 if done else 1, "duration_seconds": round((time.monotonic_ns() - began_ns) / 1e9, 1)}
+    output = function_call_output(call_id, encode({"output": said, "metadata": metadata}))
+    ended = CallEnded(call.id, "succeeded" if done else "failed", int(not done), said)
+    told = [end, *await _turn_diff(context, plan)] if done else [end]
+    journal.append(Entry(calls=[ended], items=[NewItem(output)], events=told))
+    crash.point("call.recorded")
+    return output
+
+
+def _may_retry(context: CallContext, said: str) -> bool:
+    if context.settings.approval_policy is not ApprovalPolicy.ON_FAILURE or context.fallback is not Fallback.WAIT:
+        return False
+    return "Permission denied" in said or "Read-only file system" in said or "not permitted" in said
+
+
+async def _in_sandbox(context: CallContext, text: str, cwd: str) -> tuple[bool, str]:
+    """Whether it was applied, and what there is to say about it."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="codexdb-patch-") as file:
+        await anyio.to_thread.run_sync(lambda: (file.write(text), file.flush()))
+        command = shell.ShellCommand(
+            argv=("/bin/sh", "-c", _FROM_FILE, file.name, *program.argv()), cwd=cwd, timeout_ms=context.shell_timeout_ms
+        )
+        result = await shell.run(
+            command,
+            environment={"PATH": os.defpath},
+            on_started=_nothing,
+            on_output=lambda _stream, _chunk: None,
+            confinement=context.confinement,
+            backend=context.backend,
+        )
+    return result.succeeded, (result.stdout if result.succeeded else result.stderr) or result.stored_output
+
+
+async def _nothing(_pid: int, _pid_started_at: str) -> None:
+    """Nobody has to know: it ends by itself, and dies with us."""
+
+
+async def _turn_diff(context: CallContext, plan: Plan) -> list[event.Event]:
+    """What the turn's patches have changed so far, if it is not what was told last."""
+    shown = context.diff
+    diff.merge(shown.first, plan.images)
+    shown.moves += plan.moves
+    text = await anyio.to_thread.run_sync(
+        lambda: diff.turn_diff(shown.first, shown.moves, context.settings.cwd, keep_off=context.keep_off)
+    )
+    if text == shown.told:
+        return []
+    shown.told = text
+    return [event.turn_diff(text)]
+
+
