@@ -227,7 +227,7 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
             turn = await context.service.turn(turn_id)
             if turn is None or turn.ended_at_ms is not None:
                 return Reply(_repeated(session_id, turn_id, turn))
-            if context.followers.closing:
+            if context.followers.lets_go(subscription):
                 return Reply(turn_error(session_id, SUSPENDED, "suspended", turn_id=turn_id, retryable=True))
             subscription.overflowed = False
             with anyio.move_on_after(JOIN_POLL_MS / 1000):

@@ -95,8 +95,8 @@ class Worker:
             scope.cancel()
 
     async def finished(self) -> None:
-        """Return once no turn is being worked on here."""
-        while self._scopes:
+        """Return once no turn is being worked on here, or is about to be."""
+        while self._scopes or self._store.feed.claims:
             self._idle = anyio.Event()
             await self._idle.wait()
 
