@@ -115,17 +115,23 @@ def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, 
     """
     held = held_by(transaction, worker_key)
     for turn in held:
-        ending = _no_rescue(turn, policy, seen_at_ms, now_ms)
+        stale = _is_stale(policy, max(turn.touched_at_ms, seen_at_ms), now_ms)
+        ending = _no_rescue(turn, policy, stale=stale)
+        if stale:
+            _end_behind(transaction, turn.claim, policy, worker_key, now_ms)
         if ending is None:
             rescue(transaction, turn.claim, background_event(RESCUED), now_ms)
-            continue
-        if ending is STALE:
-            _end_behind(transaction, turn.claim, policy, worker_key, now_ms)
-        end_lost(transaction, turn.claim, ending, now_ms)
+        else:
+            end_lost(transaction, turn.claim, ending, now_ms)
     return len(held)
 
 
-def _no_rescue(turn: HeldTurn, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> Ending | None:
+def _is_stale(policy: RescuePolicy, attended_at_ms: int, now_ms: int) -> bool:
+    """Whether nothing of what was begun and left is to go on unattended."""
+    return not policy.resume or now_ms - attended_at_ms > policy.age_ms_max
+
+
+def _no_rescue(turn: HeldTurn, policy: RescuePolicy, *, stale: bool) -> Ending | None:
     """Why a dead worker's turn ends instead of going on."""
     if turn.answer is not None:
         return answered(turn.answer)
@@ -134,15 +140,13 @@ def _no_rescue(turn: HeldTurn, policy: RescuePolicy, seen_at_ms: int, now_ms: in
     if turn.crashes + 1 >= policy.crashes_max:
         message = f"The server died {policy.crashes_max} times while it worked on this turn."
         return Ending(TurnState.FAILED, "worker_died", error(message), "worker_died", message)
-    if not policy.resume or now_ms - max(turn.touched_at_ms, seen_at_ms) > policy.age_ms_max:
-        return STALE
-    return None
+    return STALE if stale else None
 
 
 def _end_behind(
     transaction: Transaction, claim: Claim, policy: RescuePolicy, accepted_by: int | None, now_ms: int
 ) -> None:
-    """Nothing that nobody attends to begins because the turn before it was given up."""
+    """Nothing that nobody attends to begins because the turn before it ends."""
     of = None if policy.resume else accepted_by
     end_left_behind(transaction, claim, STALE, now_ms, accepted_by=of, before_ms=now_ms - policy.age_ms_max)
 
@@ -167,10 +171,11 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
     fence = Fence(turn.session_key, turn.turn_key, turn.attempt + 1, worker_key)
     claim = Claim(fence, turn.session_id, turn.turn_id, turn.submission_id)
     begun = turn.attempt > 0  # what was accepted and never begun has waited for a worker, however long that took
-    if begun and turn.answer is None and (not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max):
+    if begun and _is_stale(policy, turn.touched_at_ms, now_ms):
         _end_behind(transaction, claim, policy, turn.accepted_by, now_ms)
-        end_lost(transaction, claim, STALE, now_ms)
-        return False
+        if turn.answer is None:
+            end_lost(transaction, claim, STALE, now_ms)
+            return False
     transaction.announce(claim)
     return True
 
