@@ -144,7 +144,7 @@ async def work(options: Options, *, until_idle: bool) -> int:
             if until_idle:
                 await application.worker.found_nothing()
                 if left := await application.worker.left_waiting():
-                    _logger.error("%d turns wait that cannot be worked on here; `codexdb doctor` says why", left)
+                    _logger.error("turns that wait and cannot be worked on here: %d; `codexdb doctor` says why", left)
                     code = 1
             else:
                 await stopped.wait()
