@@ -189,6 +189,27 @@ def test_a_stopped_server_is_replaced_and_does_nothing_more_for_the_turn(
     assert not late.exists()
 
 
+@on_linux
+def test_the_command_of_a_stopped_server_is_dead_before_its_turn_goes_on(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    """The server's reaper sees nothing amiss: its end of the pipe is open. Whoever takes the turn has to kill."""
+    mark = home / "mark"
+    model.add(call_tools(shell(f"echo $$ >> {mark}; exec sleep 60")), Hang())
+    short = {LEASE_VARIABLE: str(LEASE_MS)}
+    first = server(argv=CRASHING, env=short)
+    first.start_tool("codex", {"prompt": "go"}, id=1)
+    until(lambda: bool(pids(mark)), "the command's first line")
+    until(lambda: rows(database, "SELECT count(pid) FROM tool_calls") == [(1,)], "the record of its process")
+    first.signal(signal.SIGSTOP)
+    server(argv=CRASHING, env=short)
+    model.wait_for_requests(2)  # which tells the model that nobody knows what became of it
+    assert UNKNOWN in json.dumps(model.requests[-1].body)
+    assert not runs(pids(mark)[0])
+    first.signal(signal.SIGCONT)
+    assert len(pids(mark)) == 1
+
+
 def test_another_process_sees_commits_soon(server: StartServer, model: ScriptedModel) -> None:
     first, second = server(), server()
     created = first.call_tool("conversation_create", {})["structuredContent"]["conversation_id"]
