@@ -246,6 +246,12 @@ _ALL = (
         "an endpoint in trouble is not helped by thirty requests, and people should see why they wait",
     ),
     Difference(
+        "used-up-quota",
+        "asks again when the endpoint says `insufficient_quota`",
+        "ends the turn at once, and tells after which time the endpoint asks to come back, where it does",
+        "no retry brings a quota back, and people want to know when something does",
+    ),
+    Difference(
         "client-name",
         "sends no user-agent; the originator is codex_cli_rs",
         "sends a user-agent of its own; the originator is codexdb",

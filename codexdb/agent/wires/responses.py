@@ -151,4 +151,5 @@ def _reason(response: JsonObject) -> str:
 
 
 def _reported(error: JsonObject) -> failure.RequestFailed:
-    return failure.reported(shape.string(error.get("message")) or "response.failed event received", error.get("code"))
+    message = shape.string(error.get("message")) or "response.failed event received"
+    return failure.reported(message, error.get("code"), error.get("type"))
