@@ -33,6 +33,8 @@ class TurnLoop:
         self._tokens = plan.left_off.spent.tokens
         self._began_at_ms = clock.monotonic_ms()
         self._renewed = False
+        self._retries = 0  # of the step that is being worked: since the last complete response
+        self._shortened = False  # in that step
 
     async def run(self) -> str | None:
         """The last thing that the model said, or None where it said nothing.
@@ -49,18 +51,17 @@ class TurnLoop:
         if self._plan.compaction.only:
             await self._compact()
             return DONE
-        cut = 0
         while True:
             self._history.add(await self._journal.steered())
             if self._is_long():
                 await self._compact()
             response = await self._ask_until_answered()
             if response.failure is not None:  # cut after a complete item: go on from it, but not for ever
-                cut += 1
-                if cut > self._plan.retries_max:
-                    raise ModelError(exhausted(response.failure)) from response.failure
+                await self._recover(response.failure)
             elif response.calls == 0:
                 return self._sampling.last_message
+            else:
+                self._retries, self._shortened = 0, False
 
     async def _go_on(self) -> None:
         """Pick up what an earlier attempt left: run the calls that it had not started, wait out its retry."""
@@ -75,26 +76,33 @@ class TurnLoop:
 
     async def _ask_until_answered(self) -> Response:
         """One response, or as much of one as is worth going on from."""
-        retries, compacted = 0, False
         while True:
-            response = await self._ask(retries)
-            failure = response.failure
-            if failure is None or response.worth_keeping:
+            response = await self._ask()
+            if response.failure is None or response.worth_keeping:
                 return response
-            if failure.too_long and not compacted:
-                compacted = True
-                await self._compact()
-            elif not self._renew(failure):
-                retries += 1
-                await self._wait_to_retry(failure, retries)
+            await self._recover(response.failure)
 
-    async def _ask(self, retries: int) -> Response:
+    async def _ask(self) -> Response:
         self._check_budget()
-        response = await self._sampling.ask(self._model, self._history.items, retries)
+        response = await self._sampling.ask(self._model, self._history.items, self._retries)
         self._note_spent(response)
-        self._history.add(response.done, response.usage.total_tokens if response.usage else None)
-        self._history.add(response.outputs)
+        if response.failure is None or response.worth_keeping:  # else nothing that the model may be reminded of
+            self._history.add(response.done, response.usage.total_tokens if response.usage else None)
+            self._history.add(response.outputs)
         return response
+
+    async def _recover(self, failure: RequestFailed) -> None:
+        """Do what makes it worth asking again: summarise, take a new key, or wait.
+
+        Raises:
+            ModelError: nothing does.
+        """
+        if failure.too_long and not self._shortened:
+            self._shortened = True
+            await self._compact()
+        elif not self._renew(failure):
+            self._retries += 1
+            await self._wait_to_retry(failure, self._retries)
 
     async def _wait_to_retry(self, failure: RequestFailed, retry: int) -> None:
         """Say so, put it on record, and wait.
@@ -107,6 +115,7 @@ class TurnLoop:
         wait_ms = delay_ms(failure, retry)
         notice = event.background_event(retrying(failure, retry, self._plan.retries_max, wait_ms))
         self._journal.append(Entry(events=[notice], retry_at_ms=self._clock.now_ms() + wait_ms))
+        await self._journal.settle()  # so that a kill does not shorten the wait
         await self._clock.sleep(wait_ms)
 
     def _renew(self, failure: RequestFailed) -> bool:
