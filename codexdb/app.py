@@ -84,7 +84,7 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             store,
             own_identity(config.home),
             clock,
-            lambda settings, session_id: config.reopen(settings, secrets.of(session_id)),
+            lambda settings, session_id, turn_id=None: config.reopen(settings, secrets.of(session_id, turn_id)),
             endpoint,
             RescuePolicy(options.resume, options.resume_age_ms_max, CRASHES_MAX),
             works=options.works,

@@ -4,6 +4,7 @@ What is already on record is never asked for again: where a stream breaks off af
 from there.
 """
 
+from codexdb.agent import compaction
 from codexdb.agent.calls import run_call
 from codexdb.agent.history import History
 from codexdb.agent.journal import Journal
@@ -11,7 +12,7 @@ from codexdb.agent.model import ModelClient, RequestFailed
 from codexdb.agent.plan import TurnPlan
 from codexdb.agent.retry import delay_ms, exhausted, retrying
 from codexdb.agent.sampling import Response, Sampling
-from codexdb.agent.summary import DONE, Summariser
+from codexdb.agent.summary import DONE, NOTHING, Summariser
 from codexdb.domain import event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import BudgetExhaustedError, ModelError
@@ -49,12 +50,12 @@ class TurnLoop:
             return self._plan.left_off.answer
         await self._go_on()
         if self._plan.compaction.only:
-            await self._compact()
-            return DONE
+            return await self._only_compact()
         while True:
             self._history.add(await self._journal.steered())
             if self._is_long():
                 await self._compact()
+                self._history.add(await self._journal.steered())  # what came meanwhile
             response = await self._ask_until_answered()
             if response.failure is not None:  # cut after a complete item: go on from it, but not for ever
                 await self._recover(response.failure)
@@ -87,7 +88,7 @@ class TurnLoop:
         response = await self._sampling.ask(self._model, self._history.items, self._retries)
         self._note_spent(response)
         if response.failure is None or response.worth_keeping:  # else nothing that the model may be reminded of
-            self._history.add(response.done, response.usage.total_tokens if response.usage else None)
+            self._history.add(response.done, (response.usage.total_tokens or None) if response.usage else None)
             self._history.add(response.outputs)
         return response
 
@@ -150,14 +151,23 @@ class TurnLoop:
 
     def _is_long(self) -> bool:
         limit = self._plan.compaction.limit
-        return limit is not None and self._history.tokens >= limit
+        if limit is None or self._history.tokens < limit:
+            return False
+        return compaction.is_worth_it(self._history.items, limit)
+
+    async def _only_compact(self) -> str:
+        if not compaction.is_empty(self._history.items):
+            await self._compact()
+            return DONE
+        self._journal.append(Entry(events=[event.agent_message(NOTHING)], answer=NOTHING))
+        return NOTHING
 
     async def _compact(self) -> None:
         """Have the conversation summarised, and go on from the summary. A failure of that request is the turn's own."""
-        self._check_budget()
         summariser = Summariser(self._plan, self._journal, self._clock)
         retries = 0
         while True:
+            self._check_budget()
             response = await summariser.ask(self._model, self._history, retries)
             self._note_spent(response)
             failure = response.failure

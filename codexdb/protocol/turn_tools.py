@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from codexdb.config.resolve import Request
-from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.errors import InvalidArgumentsError, InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id, parse_id
 from codexdb.domain.json import JsonObject, decode_object
@@ -90,7 +90,10 @@ async def codex_reply(context: ToolContext, call: Call, arguments: ReplyArgument
         arguments.parent_message_id,
         arguments.overrides(),
     )
-    return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
+    try:
+        return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
+    except (InvalidArgumentsError, InvalidConfigError) as error:
+        return Reply(turn_error(session_id, error.message, error.kind))
 
 
 def _text(prompt: str) -> list[JsonObject]:

@@ -86,6 +86,13 @@ _ALL = (
         "0.153 has the first two; its clients and those of 0.20 are both served",
     ),
     Difference(
+        "reply-settings",
+        "passes over settings that come with a later message",
+        "takes model, cwd, approval-policy, sandbox, base-instructions, profile and config with codex-reply and "
+        "conversationSendMessage; they stay",
+        "later versions take them with every turn, and keep them",
+    ),
+    Difference(
         "structured-content",
         "results of codex and codex-reply are text alone and do not tell the session",
         "also carry structuredContent: threadId and content, for errors a kind and its details",

@@ -209,6 +209,18 @@ def test_a_turn_whose_server_was_killed_is_told_once_by_who_ends_it(
     assert len(bell.lines(1)) == 1 + times
 
 
+def test_a_turn_that_was_summarised_tells_all_of_its_messages(
+    server: StartServer, model: ScriptedModel, bell: Bell
+) -> None:
+    call = call_tools(("c1", "shell", json.dumps({"command": ["echo", "x" * 400]})))
+    model.add(call, say("the summary"), say("done"))
+    process = server(config={"notify": bell.told, "model_auto_compact_token_limit": 16})
+    process.call_tool("codex", {"prompt": "go"})
+    (told,) = bell.rung(1)
+    assert (told["input-messages"], told["last-assistant-message"]) == (["go"], "done")
+    assert len(model.requests) == 3
+
+
 def test_the_last_turn_of_a_server_that_goes_is_told(server: StartServer, model: ScriptedModel, bell: Bell) -> None:
     model.add(Hang(answer=say("finished")))
     process = server("--on-eof=finish", config={"notify": bell.told})
