@@ -18,6 +18,7 @@ from codexdb.testing.crashing import LEASE_VARIABLE, VARIABLE
 from codexdb.testing.model_script import Hang, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.crash.stopping import stop
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 WAIT_S = 15.0
@@ -201,7 +202,7 @@ def test_the_command_of_a_stopped_server_is_dead_before_its_turn_goes_on(
     first.start_tool("codex", {"prompt": "go"}, id=1)
     until(lambda: bool(pids(mark)), "the command's first line")
     until(lambda: rows(database, "SELECT count(pid) FROM tool_calls") == [(1,)], "the record of its process")
-    first.signal(signal.SIGSTOP)
+    stop(first, database)
     server(argv=CRASHING, env=short)
     model.wait_for_requests(2)  # which tells the model that nobody knows what became of it
     assert UNKNOWN in json.dumps(model.requests[-1].body)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import signal
+import os
 import sqlite3
 import sys
 import threading
@@ -17,8 +17,12 @@ from codexdb.testing.crashing import LEASE_VARIABLE
 from codexdb.testing.model_script import Hang, Raw, call_tools, frames, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.crash.stopping import stop
+from tests.process.skewed_server import FILE_VARIABLE
 
-CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
+SKEWED = (sys.executable, "-m", "tests.process.skewed_server", "serve")
+ROOT = Path(__file__).parents[2]
+HOUR_MS = 3_600_000
 WAIT_S = 15.0
 LEASE_MS = 1_200  # its heartbeat is every 200 ms
 
@@ -130,7 +134,7 @@ def test_nothing_begins_behind_a_turn_that_was_to_be_interrupted_when_its_server
     session = begin(first)
     model.wait_for_requests(1)
     send(first, session, "queued", "queue")
-    first.signal(signal.SIGSTOP)  # it does not hear of the request
+    stop(first, database)  # it does not hear of the request
     asked = desk.call_tool("conversation_interrupt", {"conversation_id": session})["structuredContent"]
     assert asked["interrupting"] is True
     desk.kill()  # who asked is not there to see to the rest
@@ -158,6 +162,27 @@ def test_a_message_that_a_living_server_has_queued_runs_all_the_same(
     assert ends(database) == [STOPPED, ("completed", "answered")]
 
 
+def test_who_has_queued_a_message_counts_and_not_who_has_accepted_the_turn_before(
+    server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    """A desk and its workers: the desk lives, and its client waits, while one worker goes and the next comes."""
+    model.add(Hang(), say("to the living"))
+    desk = server("--no-worker")
+    waits = desk.start_tool("codex", {"prompt": "first"}, id=1)
+    session = cast("str", desk.wait_event("task_started", waits)["_meta"]["conversationId"])
+    worker = server()
+    model.wait_for_requests(1)
+    send(worker, session, "from the one that goes", "queue")
+    queued = desk.start_tool("codex-reply", {"threadId": session, "prompt": "more", "if_running": "queue"}, id=2)
+    until(lambda: len(ends(database)) == 3, "the messages are queued")
+    worker.close_stdin()
+    assert worker.wait_exit() == 0
+    server("--on-restart=interrupt")
+    assert desk.wait_response(waits)["result"]["structuredContent"]["kind"] == "server_stopped"
+    assert desk.wait_response(queued)["result"]["structuredContent"]["content"] == "to the living"
+    assert ends(database) == [STOPPED, STOPPED, ("completed", "answered")]
+
+
 @NOT_TO_GO_ON
 def test_what_was_accepted_and_never_begun_is_not_too_old_to_begin(
     option: str, server: StartServer, model: ScriptedModel, database: Path
@@ -175,21 +200,22 @@ def test_what_was_accepted_and_never_begun_is_not_too_old_to_begin(
 def test_a_turn_whose_server_was_alive_a_moment_ago_goes_on_however_silent_it_was(
     server: StartServer, model: ScriptedModel, home: Path, database: Path
 ) -> None:
-    """A command may be silent for longer than a turn may be left alone: that it runs is what its server's life says."""
-    mark = home / "mark"
+    """A command may be silent for longer than a turn may be left alone: that it runs is what its server's life says.
+
+    By its own clock all that the first server writes is an hour old; its signs of life are not.
+    """
+    mark, skew = home / "mark", home / "skew"
+    skew.write_text(str(-HOUR_MS))
     model.add(call_tools(shell(f"echo $$ >> {mark}; exec sleep 60")), say("went on"))
-    first = server(argv=CRASHING, env={LEASE_VARIABLE: str(LEASE_MS)})
+    env = {FILE_VARIABLE: str(skew), LEASE_VARIABLE: str(LEASE_MS), "PYTHONPATH": str(ROOT)}
+    first = server(argv=SKEWED, env=env)
     session = begin(first)
     until(mark.exists, "the command's first line")
     (lock,) = database.with_name(f"{database.name}.workers").iterdir()
-
-    def silent_for_longer() -> bool:
-        ((last,),) = rows(database, "SELECT max(created_at_ms) FROM events")
-        return lock.stat().st_mtime * 1_000 > cast("int", last) + 1_500
-
-    until(silent_for_longer, "a heartbeat long after the last event")
+    os.utime(lock, (0, 0))
+    until(lambda: lock.stat().st_mtime > 0, "a sign of life")
     first.kill()
-    second = server("--resume-max-age=1")
+    second = server("--resume-max-age=60")
     idle(second, session)
     assert ends(database) == [("completed", "answered")]
     assert len(mark.read_text().split()) == 1
