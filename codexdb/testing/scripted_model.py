@@ -188,9 +188,10 @@ class ScriptedModel:
             self._requests.append(request)
             number = len(self._requests)
             self._changed.notify_all()
-        shown = dataclasses.asdict(request)
-        del shown["raw"]  # bytes, which `body` tells in JSON
-        self._write_log({"n": number, **shown})
+        if self._log is not None:  # a copy of a long request takes longer than all else that is done with it
+            shown = dataclasses.asdict(request)
+            del shown["raw"]  # bytes, which `body` tells in JSON
+            self._write_log({"n": number, **shown})
         if not request.path.partition("?")[0].endswith(("/chat/completions", "/responses")):
             return [plain(Status(404, "no such path"))], False
         step = self._responder(request.body or {}) if self._responder else None
