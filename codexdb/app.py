@@ -18,7 +18,7 @@ from codexdb.config.source import ConfigSource
 from codexdb.domain.clock import SystemClock
 from codexdb.domain.errors import CodexDBError
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import CRASHES_MAX, EOF_GRACE_MS, RESUME_AGE_MS_MAX
+from codexdb.domain.limits import CRASHES_MAX, EOF_GRACE_MS, FOREIGN_POLL_MS, RESUME_AGE_MS_MAX
 from codexdb.domain.worker import RescuePolicy
 from codexdb.protocol.connection import Connection
 from codexdb.protocol.context import OnCancel, ToolContext
@@ -84,7 +84,7 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             store,
             own_identity(config.home),
             clock,
-            lambda settings, session_id: config.reopen(settings, secrets.of(session_id)),
+            lambda settings, session_id, turn_id=None: config.reopen(settings, secrets.of(session_id, turn_id)),
             endpoint,
             RescuePolicy(options.resume, options.resume_age_ms_max, CRASHES_MAX),
             works=options.works,
@@ -119,12 +119,9 @@ async def serve(options: Options, opening: Opening) -> int:
                 worker = application.worker
                 shown = Followers(connection, application.service, followers, others_work=not options.works)
                 ended = stopped if options.finish_on_eof else connection.eof
-                followers.start_soon(_go_down, ended, worker, shown)
+                followers.start_soon(_stop_on, ended, worker.stop)
+                followers.start_soon(_go_down, connection.eof, worker, shown)
                 server.open(_context(options, application, connection, shown))
-                if options.finish_on_eof:
-                    await connection.eof.wait()
-                    await worker.finished()
-                    shown.suspend()
                 await served.wait()
                 followers.cancel_scope.cancel()
         except CodexDBError as error:
@@ -147,7 +144,7 @@ async def work(options: Options, *, until_idle: bool) -> int:
             if until_idle:
                 await application.worker.found_nothing()
                 if left := await application.worker.left_waiting():
-                    _logger.error("%d turns wait that cannot be worked on here; `codexdb doctor` says why", left)
+                    _logger.error("turns that wait and cannot be worked on here: %d; `codexdb doctor` says why", left)
                     code = 1
             else:
                 await stopped.wait()
@@ -176,12 +173,15 @@ async def _then(work: Callable[[], Awaitable[None]], done: anyio.Event) -> None:
     done.set()
 
 
-async def _go_down(ended: anyio.Event, worker: Worker, followers: Followers) -> None:
-    """Give every turn up; then answer those who wait for others: behind one of ours, or in another process."""
-    await ended.wait()
-    worker.stop()
-    await worker.finished()
-    followers.suspend()
+async def _go_down(eof: anyio.Event, worker: Worker, followers: Followers) -> None:
+    """Once our own turns have ended or are given up, answer those who wait for others, here or in another process.
+    Again and again until cancelled, since a message may have been on its way when the client closed its end.
+    """
+    await eof.wait()
+    while True:
+        await worker.finished()
+        followers.suspend()
+        await anyio.sleep(FOREIGN_POLL_MS / 1000)
 
 
 async def _stop_on(event: anyio.Event, stop: Callable[[], None]) -> None:

@@ -3,13 +3,16 @@
 A summary is an item of type `compaction` that holds all that replaces the items before it. They stay on record.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from codexdb.agent.history import token_guess
 from codexdb.domain.item import Item, input_text, is_context, texts, user_message
 
 KEPT_TOKENS_MAX = 20_000  # of user messages that are kept word for word; a summary is worth little without them
+KEPT_SHARE = 4  # part of the limit that they may take at most, so that a small one is not reached by them alone
+SAVED_SHARE = 8  # part of the limit that a summary has to free: else each request would be preceded by one
+OUTPUT_CHARS_MIN = 1_000  # an output that is cut for a summary was longer; cutting less makes no room
 
 PROMPT = """\
 Stop working for a moment and write a hand-over. Another model will go on from your text and from the user's messages;
@@ -34,39 +37,69 @@ def request_items(items: Sequence[Item], prompt: str | None) -> list[Item]:
 def shortened(items: Sequence[Item]) -> list[Item] | None:
     """The items without their oldest quarter, for a request that is itself too long; None: no more can be left out.
 
-    What it begins with is context or a user's message, so no output loses its call.
+    Context and an earlier summary stay, and so does the message that is being worked on where what is left begins. No
+    call loses its output, and nothing its reasoning. Where that leaves everything, the longest outputs are cut.
     """
-    context = [item for item in items if is_context(item)]
-    rest = [item for item in items if not is_context(item)]
-    begins = [number for number, item in enumerate(rest) if item.get("role") == "user"]
-    later = next((number for number in begins if number >= max(1, len(rest) // 4)), None)
-    if later is not None:
-        return [*context, *rest[later:]]
-    return _halved(context, rest)
+    kept = [item for item in items if is_context(item) or _is_summary(item)]
+    rest = [item for item in items if not is_context(item) and not _is_summary(item)]
+    begin = next((number for number in _seams(rest) if number >= max(1, len(rest) // 4)), None)
+    if begin is None:
+        return _with_shorter_outputs([*kept, *rest])
+    asked = [item for item in rest[:begin] if item.get("role") == "user"][-1:]
+    head = [] if rest[begin].get("role") == "user" else asked
+    left = [*head, *rest[begin:]]
+    return [*kept, *left] if len(left) < len(rest) else _with_shorter_outputs([*kept, *rest])
 
 
-def _halved(context: list[Item], rest: list[Item]) -> list[Item] | None:
-    """One long turn: its message, and the later half of what followed, from a place where no call is cut off."""
-    head = [item for item in rest[:1] if item.get("role") == "user"]
+def _with_shorter_outputs(items: Sequence[Item]) -> list[Item] | None:
+    """The same items, the middle of the longest outputs left out; None: there is none that is long."""
+    longest = max((len(_output(item)) for item in items), default=0)
+    if longest < OUTPUT_CHARS_MIN:
+        return None
+    ends = longest // 8
+    return [
+        {**item, "output": f"{text[:ends]}\n[…]\n{text[-ends:]}"} if len(text) > longest // 2 else item
+        for item in items
+        for text in [_output(item)]
+    ]
+
+
+def _output(item: Item) -> str:
+    output = item.get("output") if item.get("type") == "function_call_output" else None
+    return output if isinstance(output, str) else ""
+
+
+def _seams(items: Sequence[Item]) -> Iterator[int]:
+    """Where items may be cut in two: before which of them no call is open and no reasoning lacks what it led to."""
+    answered = {item.get("call_id") for item in items if item.get("type") == "function_call_output"}
     open_calls: set[object] = set()
-    for number, item in enumerate(rest):
-        if not open_calls and number > max(1, len(rest) // 2):
-            return [*context, *head, *rest[number:]]
-        if item.get("type") == "function_call":
+    for number, item in enumerate(items):
+        if not open_calls and (number == 0 or items[number - 1].get("type") != "reasoning"):
+            yield number
+        if item.get("type") == "function_call" and item.get("call_id") in answered:
             open_calls.add(item.get("call_id"))
         elif item.get("type") == "function_call_output":
             open_calls.discard(item.get("call_id"))
-    return None
 
 
-def compaction_item(items: Sequence[Item], summary: str) -> Item:
-    """The item that replaces these: context, the first and the latest user messages word for word, the summary."""
-    replacement = [
-        *_latest_context(items),
-        *_kept_messages(items),
-        user_message([input_text(f"{_HEADING}\n\n{summary}")]),
-    ]
+def compaction_item(items: Sequence[Item], summary: str, limit: int | None = None) -> Item:
+    """The item that replaces these: context, the first and the latest user messages word for word, the summary.
+
+    `limit`: of tokens, at which the session is summarised.
+    """
+    replacement = [*_kept(items, limit), user_message([input_text(f"{_HEADING}\n\n{summary}")])]
     return {"type": "compaction", "summary": summary, "replacement": replacement}
+
+
+def is_worth_it(items: Sequence[Item], limit: int) -> bool:
+    """Whether a summary would free a good part of what is allowed. What it keeps word for word takes its room again."""
+    present = sum(token_guess(item) for item in items if not _is_summary(item))
+    return present - sum(map(token_guess, _kept(items, limit))) >= limit // SAVED_SHARE
+
+
+def is_empty(items: Sequence[Item]) -> bool:
+    """Whether there is nothing to summarise: no message yet, or none since the latest summary."""
+    return not items or _is_summary(items[-1]) or all(map(is_context, items))
 
 
 def replacement(compaction: Item) -> list[Item]:
@@ -95,6 +128,12 @@ def is_fresh(items: Sequence[Item]) -> bool:
     return False
 
 
+def _kept(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """What stays as it is, in an order that makes the same beginning every time."""
+    room = KEPT_TOKENS_MAX if limit is None else min(KEPT_TOKENS_MAX, limit // KEPT_SHARE)
+    return [*_latest_context(items), *_kept_messages(items, room)]
+
+
 def _latest_context(items: Sequence[Item]) -> list[Item]:
     """Of each kind of context the latest, where the first of its kind stood."""
     latest: dict[str, Item] = {}
@@ -105,11 +144,12 @@ def _latest_context(items: Sequence[Item]) -> list[Item]:
     return list(latest.values())
 
 
-def _kept_messages(items: Sequence[Item]) -> list[Item]:
+def _kept_messages(items: Sequence[Item], room: int) -> list[Item]:
+    """The first message and the newest, which is being worked on, whatever their length; of the others the latest."""
     messages = [item for item in items if item.get("role") == "user" and not is_context(item) and not _is_summary(item)]
-    kept: list[Item] = []
-    room = KEPT_TOKENS_MAX - sum(map(token_guess, messages[:1]))
-    for item in reversed(messages[1:]):
+    kept = messages[1:][-1:]
+    room -= sum(map(token_guess, [*messages[:1], *kept]))
+    for item in reversed(messages[1:-1]):
         room -= token_guess(item)
         if room < 0:
             break
@@ -118,4 +158,4 @@ def _kept_messages(items: Sequence[Item]) -> list[Item]:
 
 
 def _is_summary(item: Item) -> bool:
-    return next(iter(texts(item)), "").startswith(_HEADING)
+    return item.get("role") == "user" and next(iter(texts(item)), "").startswith(_HEADING)

@@ -102,9 +102,9 @@ class HttpEndpoint:
             self._include_usage = False
             return await self._open(request, headers)
         error = shape.obj(shape.parse(body).get("error"))
-        code = shape.string(error.get("code")) or shape.string(error.get("type"))
+        codes = (error.get("code"), error.get("type"))
         wait = failure.asked_wait_ms(response.headers, self._clock)
-        raise failure.unexpected_status(response.status_code, body, code, wait)
+        raise failure.unexpected_status(response.status_code, body, codes, wait)
 
     async def _send(self, request: ModelRequest, headers: dict[str, str], *, include_usage: bool) -> "httpx2.Response":
         """The answer's head.

@@ -4,8 +4,9 @@ The texts are those that clients of the original server know; the decisions are 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
+from math import ceil
 
 from codexdb.agent.model import RequestFailed
 from codexdb.domain.clock import Clock
@@ -20,6 +21,7 @@ _FINAL_CODES = frozenset(
         "usage_not_included",
     }
 )
+_RATE_CODE = "rate_limit_exceeded"  # its texts count tokens too
 _TOO_LONG_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
 _TOO_LONG = re.compile(
     r"context[ _]?(length|window|size)|maximum context|prompt is too long|input is too long|too many (input )?tokens",
@@ -43,11 +45,14 @@ def status_line(status: int) -> str:
         return f"{status} <unknown status code>"
 
 
-def unexpected_status(status: int, body: str, code: str | None, retry_after_ms: int | None) -> RequestFailed:
-    """The endpoint answered with something else than a stream. `code`: its own name for the error."""
-    again = status in _AGAIN_STATUSES and code not in _FINAL_CODES
+def unexpected_status(status: int, body: str, codes: Collection[object], retry_after_ms: int | None) -> RequestFailed:
+    """The endpoint answered with something else than a stream. `codes`: its own names for the error."""
+    names = _names(codes)
+    again = status in _AGAIN_STATUSES and names.isdisjoint(_FINAL_CODES)
     message = f"unexpected status {status_line(status)}: {body}"
-    too_long = status in _TOO_LONG_STATUSES and _says_too_long(code, body)
+    if status == 429 and not again and retry_after_ms is not None:
+        message += f"; try again in {ceil(retry_after_ms / 1_000)} s"
+    too_long = status in _TOO_LONG_STATUSES and _says_too_long(names, body)
     return RequestFailed(message, again=again, retry_after_ms=retry_after_ms, status=status, too_long=too_long)
 
 
@@ -67,16 +72,22 @@ def closed_early() -> RequestFailed:
     return lost("stream closed before response.completed")
 
 
-def reported(message: str, code: object) -> RequestFailed:
+def reported(message: str, *codes: object) -> RequestFailed:
     """The endpoint said within the stream that it failed. Some put an HTTP status where others have a name."""
-    status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[1-5]\d\d", str(code)) else None
-    again = str(code) not in _FINAL_CODES if status is None else status in _AGAIN_STATUSES
+    names = _names(codes)
+    status = next((int(name) for name in names if re.fullmatch(r"[1-5]\d\d", name)), None)
+    again = names.isdisjoint(_FINAL_CODES) and (status is None or status in _AGAIN_STATUSES)
     wait = _wait_in_text(message) if again else None
-    return lost(message, again=again, retry_after_ms=wait, too_long=_says_too_long(str(code), message))
+    may_be_long = _RATE_CODE not in names and (status is None or status in _TOO_LONG_STATUSES)
+    return lost(message, again=again, retry_after_ms=wait, too_long=may_be_long and _says_too_long(names, message))
 
 
-def _says_too_long(code: str | None, text: str) -> bool:
-    return code in _TOO_LONG_CODES or bool(_TOO_LONG.search(text))
+def _names(codes: Collection[object]) -> set[str]:
+    return {str(code) for code in codes if isinstance(code, int | str)}
+
+
+def _says_too_long(names: set[str], text: str) -> bool:
+    return not names.isdisjoint(_TOO_LONG_CODES) or bool(_TOO_LONG.search(text))
 
 
 def _wait_in_text(message: str) -> int | None:
@@ -95,7 +106,8 @@ def asked_wait_ms(headers: Mapping[str, str], clock: Clock) -> int | None:
     given = headers.get("retry-after")
     if (wait := _number(given)) is not None:
         return round(wait * 1_000)
-    return _until_date_ms(given, clock) if given else _until_reset_ms(headers)
+    wait = _until_date_ms(given, clock) if given else None
+    return _until_reset_ms(headers) if wait is None else wait
 
 
 def _until_date_ms(text: str, clock: Clock) -> int | None:

@@ -4,6 +4,7 @@ What is already on record is never asked for again: where a stream breaks off af
 from there.
 """
 
+from codexdb.agent import compaction
 from codexdb.agent.calls.run import run_call
 from codexdb.agent.history import History
 from codexdb.agent.journal import Journal
@@ -11,7 +12,7 @@ from codexdb.agent.model import ModelClient, RequestFailed
 from codexdb.agent.plan import TurnPlan
 from codexdb.agent.retry import delay_ms, exhausted, retrying
 from codexdb.agent.sampling import Response, Sampling
-from codexdb.agent.summary import DONE, Summariser
+from codexdb.agent.summary import DONE, NOTHING, Summariser
 from codexdb.domain import event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import BudgetExhaustedError, ModelError
@@ -37,6 +38,8 @@ class TurnLoop:
         self._tokens = plan.left_off.spent.tokens
         self._began_at_ms = clock.monotonic_ms()
         self._renewed = False
+        self._retries = 0  # of the step that is being worked: since the last complete response
+        self._shortened = False  # in that step
 
     async def run(self) -> str | None:
         """The last thing that the model said, or None where it said nothing.
@@ -52,22 +55,21 @@ class TurnLoop:
             return self._plan.left_off.answer
         await self._go_on()
         if self._plan.compaction.only:
-            await self._compact()
-            return DONE
-        cut = 0
+            return await self._only_compact()
         while True:
             self._history.add(await self._journal.steered())
             if self._is_long():
                 await self._compact()
+                self._history.add(await self._journal.steered())  # what came meanwhile
             response = await self._ask_until_answered()
             if response.asked:
                 raise Asked
             if response.failure is not None:  # cut after a complete item: go on from it, but not for ever
-                cut += 1
-                if cut > self._plan.retries_max:
-                    raise ModelError(exhausted(response.failure)) from response.failure
+                await self._recover(response.failure)
             elif response.calls == 0:
                 return self._sampling.last_message
+            else:
+                self._retries, self._shortened = 0, False
 
     async def _go_on(self) -> None:
         """Pick up what an earlier attempt left: run the calls that it had not started, wait out its retry."""
@@ -88,26 +90,33 @@ class TurnLoop:
 
     async def _ask_until_answered(self) -> Response:
         """One response, or as much of one as is worth going on from."""
-        retries, compacted = 0, False
         while True:
-            response = await self._ask(retries)
-            failure = response.failure
-            if failure is None or response.worth_keeping:
+            response = await self._ask()
+            if response.failure is None or response.worth_keeping:
                 return response
-            if failure.too_long and not compacted:
-                compacted = True
-                await self._compact()
-            elif not self._renew(failure):
-                retries += 1
-                await self._wait_to_retry(failure, retries)
+            await self._recover(response.failure)
 
-    async def _ask(self, retries: int) -> Response:
+    async def _ask(self) -> Response:
         self._check_budget()
-        response = await self._sampling.ask(self._model, self._history.items, retries)
+        response = await self._sampling.ask(self._model, self._history.items, self._retries)
         self._note_spent(response)
-        self._history.add(response.done, response.usage.total_tokens if response.usage else None)
-        self._history.add(response.outputs)
+        if response.failure is None or response.worth_keeping:  # else nothing that the model may be reminded of
+            self._history.add(response.done, (response.usage.total_tokens or None) if response.usage else None)
+            self._history.add(response.outputs)
         return response
+
+    async def _recover(self, failure: RequestFailed) -> None:
+        """Do what makes it worth asking again: summarise, take a new key, or wait.
+
+        Raises:
+            ModelError: nothing does.
+        """
+        if failure.too_long and not self._shortened:
+            self._shortened = True
+            await self._compact()
+        elif not self._renew(failure):
+            self._retries += 1
+            await self._wait_to_retry(failure, self._retries)
 
     async def _wait_to_retry(self, failure: RequestFailed, retry: int) -> None:
         """Say so, put it on record, and wait.
@@ -120,6 +129,7 @@ class TurnLoop:
         wait_ms = delay_ms(failure, retry)
         notice = event.background_event(retrying(failure, retry, self._plan.retries_max, wait_ms))
         self._journal.append(Entry(events=[notice], retry_at_ms=self._clock.now_ms() + wait_ms))
+        await self._journal.settle()  # so that a kill does not shorten the wait
         await self._clock.sleep(wait_ms)
 
     def _renew(self, failure: RequestFailed) -> bool:
@@ -154,14 +164,23 @@ class TurnLoop:
 
     def _is_long(self) -> bool:
         limit = self._plan.compaction.limit
-        return limit is not None and self._history.tokens >= limit
+        if limit is None or self._history.tokens < limit:
+            return False
+        return compaction.is_worth_it(self._history.items, limit)
+
+    async def _only_compact(self) -> str:
+        if not compaction.is_empty(self._history.items):
+            await self._compact()
+            return DONE
+        self._journal.append(Entry(events=[event.agent_message(NOTHING)], answer=NOTHING))
+        return NOTHING
 
     async def _compact(self) -> None:
         """Have the conversation summarised, and go on from the summary. A failure of that request is the turn's own."""
-        self._check_budget()
         summariser = Summariser(self._plan, self._journal, self._clock)
         retries = 0
         while True:
+            self._check_budget()
             response = await summariser.ask(self._model, self._history, retries)
             self._note_spent(response)
             failure = response.failure

@@ -14,6 +14,7 @@ from codexdb.domain.item import Item, texts
 from codexdb.domain.record import Entry, NewItem, Usage
 
 DONE = "The conversation was summarised."  # the answer to whoever asked for nothing else
+NOTHING = "There is nothing to summarise."  # the same, where the model was not asked
 NOTICE = "The conversation was summarised to make room; everything before stays on record."
 
 
@@ -40,7 +41,7 @@ class Summariser:
         if response.failure is not None:
             self._journal.append(Entry(request=self._sampling.account(response, retries)))
             return response
-        item = compaction.compaction_item(history.items, text)
+        item = compaction.compaction_item(history.items, text, self._plan.compaction.limit)
         told = [token_count(response.usage)] if response.usage else []
         told.append(event.agent_message(DONE) if self._plan.compaction.only else event.background_event(NOTICE))
         self._journal.append(

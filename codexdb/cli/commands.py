@@ -172,6 +172,8 @@ def worker(db: str | None, until_idle: bool, on_restart: str, resume_max_age: in
     """Work on turns with no client attached.
 
     Takes what servers left unfinished and what `codexdb serve --no-worker` accepted, one process among any number.
+
+    Exit code: 0; 1 the database cannot be used, or, with --until-idle, turns are left that it cannot work on here.
     """
     import anyio
 

@@ -121,20 +121,26 @@ def effective(*layers: JsonObject) -> JsonObject:
     Raises:
         InvalidConfigError: too many, too deep or too large.
     """
-    given = [item for layer in layers for item in layer.items()]
+    given = [key for layer in layers for key in layer]
     if len(given) > OVERRIDES_MAX:
         raise InvalidConfigError(f"more than {OVERRIDES_MAX} configuration overrides")
+    if any(key.count(".") >= OVERRIDE_DEPTH_MAX for key in given):
+        raise InvalidConfigError(f"a configuration override is nested deeper than {OVERRIDE_DEPTH_MAX} tables")
+    kept = merged(*layers)
+    if len(encode(kept)) > OVERRIDES_BYTES_MAX:
+        raise InvalidConfigError(f"configuration overrides larger than {OVERRIDES_BYTES_MAX} bytes")
+    return kept
+
+
+def merged(*layers: JsonObject) -> JsonObject:
+    """The same for overrides that were found to be within bounds."""
     replaced: set[str] = set()
     kept: JsonObject = {}
-    for key, value in reversed(given):
-        if key.count(".") >= OVERRIDE_DEPTH_MAX:
-            raise InvalidConfigError(f"a configuration override is nested deeper than {OVERRIDE_DEPTH_MAX} tables")
+    for key, value in reversed([item for layer in layers for item in layer.items()]):
         parts = key.split(".")
         if replaced.isdisjoint(".".join(parts[:depth]) for depth in range(1, len(parts) + 1)):
             kept[key] = value
         replaced.add(key)
-    if len(encode(kept)) > OVERRIDES_BYTES_MAX:
-        raise InvalidConfigError(f"configuration overrides larger than {OVERRIDES_BYTES_MAX} bytes")
     return kept
 
 

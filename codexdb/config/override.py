@@ -1,11 +1,11 @@
 """Settings that a message changes for its own turn and those after it."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 from codexdb.config.files import effective, separate
-from codexdb.config.resolve import Request, Resolved, resolve
+from codexdb.config.resolve import Request, resolve
 from codexdb.domain.json import JsonObject
 from codexdb.domain.session import SessionSettings
 
@@ -17,8 +17,10 @@ def override(
     *,
     home: Path,
     environ: Mapping[str, str],
-) -> tuple[JsonObject, Resolved]:
-    """What `request` changes of a session's settings (their names and new values), and what a turn then gets.
+) -> tuple[JsonObject, JsonObject]:
+    """What `request` changes of a session's settings (their names and new values), and its secret overrides.
+
+    `overrides` and `withheld` are what the message adds to the session's: others may be added before its turn begins.
 
     An argument counts as it does for a new session. Of a profile and of `config`, only what they make different from
     what the session's own profile and overrides give today: what the session was started with stays otherwise.
@@ -39,19 +41,19 @@ def override(
     )
     server_cwd = Path(settings.cwd)
     before = resolve(old, home=home, environ=environ, server_cwd=server_cwd).settings
-    after = resolve(new, home=home, environ=environ, server_cwd=server_cwd)
+    after = resolve(new, home=home, environ=environ, server_cwd=server_cwd).settings
     changed = {
-        field.name: getattr(after.settings, field.name)
+        field.name: getattr(after, field.name)
         for field in fields(SessionSettings)
-        if field.name not in ("overrides", "withheld")
-        and getattr(after.settings, field.name) != getattr(before, field.name)
+        if field.name not in ("overrides", "withheld") and getattr(after, field.name) != getattr(before, field.name)
     }
     changed |= {name: getattr(request, name) for name in ("model", "base_instructions") if getattr(request, name)}
-    changed |= {name: getattr(after.settings, name) for name in _asked(request)}
+    changed |= {name: getattr(after, name) for name in _asked(request)}
     if request.config:
-        stored, secret = separate(effective(given, request.config))
+        stored, secret = separate(effective(request.config))
         changed |= {"overrides": stored, "withheld": tuple(secret)}
-    return changed, replace(after, settings=replace(settings, **changed))
+        return changed, secret
+    return changed, {}
 
 
 def _asked(request: Request) -> list[str]:

@@ -54,8 +54,8 @@ class ConfigSource:
 
     def override(
         self, settings: SessionSettings, secrets: JsonObject | None, request: Request
-    ) -> tuple[JsonObject, Resolved]:
-        """What a message changes of its session's settings. Raises `InvalidConfigError`."""
+    ) -> tuple[JsonObject, JsonObject]:
+        """What a message changes of its session's settings, and its secret overrides. Raises `InvalidConfigError`."""
         started_with = separate(self.overrides)[1]
         known = {key: value for key, value in {**started_with, **(secrets or {})}.items() if key in settings.withheld}
         return override(settings, known, request, home=self.home, environ=self.environ)

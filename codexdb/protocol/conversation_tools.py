@@ -5,7 +5,7 @@ from dataclasses import asdict
 import anyio
 
 from codexdb.config.resolve import Request
-from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.errors import InvalidArgumentsError, InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id
 from codexdb.domain.json import JsonObject, decode
@@ -69,7 +69,10 @@ async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Re
         arguments.overrides(),
     )
     with context.followers.accepting(session_id) as follower:
-        outcome = await whole(context.service.send(session_id, message))
+        try:
+            outcome = await whole(context.service.send(session_id, message))
+        except (InvalidArgumentsError, InvalidConfigError) as error:
+            return Reply(status_error(error.message, error.kind))
         if isinstance(outcome, Started | Queued):
             follower.watch(outcome.turn_id, shown_under(context, call, session_id))
     value = named(outcome)

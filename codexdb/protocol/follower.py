@@ -172,8 +172,7 @@ class Followers:
         self._service = service
         self._group = group
         self._followers: dict[str, Follower] = {}
-        self._joined: set[Subscription] = set()
-        self.closing = False  # nobody is to wait for a turn any longer
+        self._joined: dict[Subscription, bool] = {}  # whether it is not to be waited for any longer
 
     @contextmanager
     def accepting(self, session_id: str) -> Generator[Follower]:
@@ -200,22 +199,26 @@ class Followers:
             self._group.start_soon(self._pump, session_id, follower, following)
 
     def suspend(self) -> None:
-        """Have every call that waits for a turn answered: this process goes down."""
-        self.closing = True
+        """Have every call that waits for a turn at this moment answered: this process goes down."""
         for follower in self._followers.values():
             follower.suspend()
         for subscription in self._joined:
+            self._joined[subscription] = True
             subscription.nudge()
 
     @contextmanager
     def joining(self, session_id: str) -> Generator[Subscription]:
-        """What happens to a session whose turn somebody waits for that is not this client's. Look at `closing` too."""
+        """What happens to a session whose turn somebody waits for that is not this client's. Ask `lets_go` too."""
         with self._service.follow(session_id) as subscription:
-            self._joined.add(subscription)
+            self._joined[subscription] = False
             try:
                 yield subscription
             finally:
-                self._joined.discard(subscription)
+                del self._joined[subscription]
+
+    def lets_go(self, joined: Subscription) -> bool:
+        """Whether its turn is not to be waited for any longer."""
+        return self._joined[joined]
 
     async def _pump(self, session_id: str, follower: Follower, following: AbstractContextManager[Subscription]) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from codexdb.config.resolve import Request
-from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.errors import InvalidArgumentsError, InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id, parse_id
 from codexdb.domain.json import JsonObject, decode_object
@@ -93,7 +93,10 @@ async def codex_reply(context: ToolContext, call: Call, arguments: ReplyArgument
         context.can_ask,
         arguments.overrides(),
     )
-    return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
+    try:
+        return await _work(context, call, session_id, lambda: context.service.send(session_id, message))
+    except (InvalidArgumentsError, InvalidConfigError) as error:
+        return Reply(turn_error(session_id, error.message, error.kind))
 
 
 def _text(prompt: str) -> list[JsonObject]:
@@ -231,7 +234,7 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
             turn = await context.service.turn(turn_id)
             if turn is None or turn.ended_at_ms is not None:
                 return Reply(_repeated(session_id, turn_id, turn))
-            if context.followers.closing:
+            if context.followers.lets_go(subscription):
                 return Reply(turn_error(session_id, SUSPENDED, "suspended", turn_id=turn_id, retryable=True))
             subscription.overflowed = False
             with anyio.move_on_after(JOIN_POLL_MS / 1000):

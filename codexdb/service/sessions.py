@@ -17,12 +17,15 @@ from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import PAGE_ROWS_MAX
 from codexdb.domain.outcome import (
     ArchiveOutcome,
+    Created,
     CreateOutcome,
     DecideOutcome,
     Empty,
     ForkOutcome,
     IfRunning,
+    Queued,
     SendOutcome,
+    Started,
 )
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
@@ -117,10 +120,13 @@ class SessionService:
         """
         if not message.content:
             return Empty()
-        changes = await self._changes(session_id, message) if message.overrides is not None else {}
+        changes, secrets = await self._changes(session_id, message) if message.overrides is not None else ({}, {})
         accepted = await self._new_message(message, changes)
+        self._secrets.keep_for_turn(session_id, accepted.turn_id, secrets)
         crash.point("accept.before")
         outcome = await self._store.writer.submit(turns.start, session_id, accepted)
+        if not isinstance(outcome, Started | Queued):
+            self._secrets.drop_for_turn(session_id, accepted.turn_id)
         crash.point("accept.committed")
         return outcome
 
@@ -144,8 +150,10 @@ class SessionService:
             title=title,
             now_ms=self._clock.now_ms(),
         )
-        self._secrets.keep(session_id, self._secrets.of(source_id) or {})
-        return await self._store.writer.submit(lifecycle.fork, new)
+        outcome = await self._store.writer.submit(lifecycle.fork, new)
+        if isinstance(outcome, Created):
+            self._secrets.keep(session_id, self._secrets.of(source_id) or {})
+        return outcome
 
     async def archive(self, session_id: str, *, archived: bool) -> ArchiveOutcome:
         """Close a session for new messages, or open it again. Idempotent."""
@@ -226,17 +234,17 @@ class SessionService:
         before_ms, before_key = before or (2**62, 2**62)
         return await pages.sessions_before(self._store.readers, before_ms, before_key, limit)
 
-    async def _changes(self, session_id: str, message: Message) -> JsonObject:
-        """What a message changes of its session's settings; nothing where there is no such session."""
+    async def _changes(self, session_id: str, message: Message) -> tuple[JsonObject, JsonObject]:
+        """What a message changes of its session's settings, and its secret overrides; nothing where there is no such
+        session.
+        """
         if message.if_running is IfRunning.STEER:
             raise InvalidArgumentsError("a message that may be steered into a running turn cannot change its settings")
         session = await self.find(session_id)
         if session is None or message.overrides is None:
-            return {}
+            return {}, {}
         settings = await read_settings(self._store.readers, session.key)
-        changes, resolved = self._config.override(settings, self._secrets.of(session_id), message.overrides)
-        self._secrets.keep(session_id, resolved.secrets)
-        return changes
+        return self._config.override(settings, self._secrets.of(session_id), message.overrides)
 
     def _new_session(
         self, session_id: str, resolved: Resolved, origin: str, title: str | None, *, configured: bool

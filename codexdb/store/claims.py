@@ -44,7 +44,6 @@ _waiting = (
         sessions.c.public_id,
         func.max(last_event_at_ms, func.coalesce(_answered_at_ms, 0)),
         turns.c.last_agent_message,
-        turns.c.accepted_by_id,
     )
     .select_from(
         turns.join(sessions, sessions.c.id == turns.c.session_id).outerjoin(
@@ -110,7 +109,6 @@ class Waiting:
     session_id: str
     touched_at_ms: int  # when something last happened in its session
     answer: str | None  # the last word, if all of it is on record
-    accepted_by: int | None
 
 
 def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> int:
@@ -120,36 +118,41 @@ def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, 
     """
     held = held_by(transaction, worker_key)
     for turn in held:
-        ending = _no_rescue(turn, policy, seen_at_ms, now_ms)
+        stale = _is_stale(policy, max(turn.touched_at_ms, seen_at_ms), now_ms)
+        ending = _no_rescue(turn, policy, stale=stale)
+        if stale:
+            _end_behind(transaction, turn.claim, policy, now_ms, dead=worker_key)
         if ending is None:
             rescue(transaction, turn.claim, background_event(RESCUED), now_ms)
-            continue
-        if ending is STALE:
-            _end_behind(transaction, turn.claim, policy, worker_key, now_ms)
-        end_lost(transaction, turn.claim, ending, now_ms)
+        else:
+            end_lost(transaction, turn.claim, ending, now_ms)
     return len(held)
 
 
-def _no_rescue(turn: HeldTurn, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> Ending | None:
+def _is_stale(policy: RescuePolicy, attended_at_ms: int, now_ms: int) -> bool:
+    """Whether nothing of what was begun and left is to go on unattended."""
+    return not policy.resume or now_ms - attended_at_ms > policy.age_ms_max
+
+
+def _no_rescue(turn: HeldTurn, policy: RescuePolicy, *, stale: bool) -> Ending | None:
     """Why a dead worker's turn ends instead of going on."""
-    if turn.answer is not None:
-        return answered(turn.answer)
+    last_death = turn.crashes + 1 >= policy.crashes_max
+    if turn.answer is not None:  # whoever takes the turn ends it with that, and runs the user's notify program
+        return answered(turn.answer) if turn.interrupted or last_death else None
     if turn.interrupted:
         return INTERRUPTED
-    if turn.crashes + 1 >= policy.crashes_max:
+    if last_death:
         message = f"The server died {policy.crashes_max} times while it worked on this turn."
         return Ending(TurnState.FAILED, "worker_died", error(message), "worker_died", message)
-    if not policy.resume or now_ms - max(turn.touched_at_ms, seen_at_ms) > policy.age_ms_max:
-        return STALE
-    return None
+    return STALE if stale else None
 
 
 def _end_behind(
-    transaction: Transaction, claim: Claim, policy: RescuePolicy, accepted_by: int | None, now_ms: int
+    transaction: Transaction, claim: Claim, policy: RescuePolicy, now_ms: int, *, dead: int | None = None
 ) -> None:
-    """Nothing that nobody attends to begins because the turn before it was given up."""
-    of = None if policy.resume else accepted_by
-    end_left_behind(transaction, claim, STALE, now_ms, accepted_by=of, before_ms=now_ms - policy.age_ms_max)
+    """Nothing that nobody attends to begins because the turn before it ends."""
+    before_ms = now_ms - policy.age_ms_max
+    end_left_behind(transaction, claim, STALE, now_ms, before_ms=before_ms, also_of_gone=not policy.resume, dead=dead)
 
 
 def claim_waiting(
@@ -162,7 +165,7 @@ def claim_waiting(
     for turn_key in turn_keys:
         row = transaction.one(_WAITING_TURN, turn_key=turn_key)
         if row is not None:
-            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int, str | None, int | None]", row))
+            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int, str | None]", row))
             taken += _claim(transaction, turn, worker_key, policy, now_ms)
     return taken
 
@@ -172,10 +175,11 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
     fence = Fence(turn.session_key, turn.turn_key, turn.attempt + 1, worker_key)
     claim = Claim(fence, turn.session_id, turn.turn_id, turn.submission_id)
     begun = turn.attempt > 0  # what was accepted and never begun has waited for a worker, however long that took
-    if begun and turn.answer is None and (not policy.resume or now_ms - turn.touched_at_ms > policy.age_ms_max):
-        _end_behind(transaction, claim, policy, turn.accepted_by, now_ms)
-        end_lost(transaction, claim, STALE, now_ms)
-        return False
+    if begun and _is_stale(policy, turn.touched_at_ms, now_ms):
+        _end_behind(transaction, claim, policy, now_ms)
+        if turn.answer is None:
+            end_lost(transaction, claim, STALE, now_ms)
+            return False
     transaction.announce(claim)
     return True
 
@@ -183,9 +187,7 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
 async def waiting(readers: Readers, uid: int, home: str, limit: int) -> Sequence[Waiting]:
     """Turns that wait for a worker and were accepted under this user and CODEX_HOME, the oldest first."""
     rows = await readers.all(_WAITING, {"uid": uid, "home": home, "limit": limit})
-    return [
-        Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None, int | None]]", rows)
-    ]
+    return [Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None]]", rows)]
 
 
 async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:

@@ -74,7 +74,14 @@ _LEFT_BEHIND = Statement(
     .where(
         turns.c.session_id == bindparam("session_key"),
         text("turns.state = 'queued'"),
-        (turns.c.accepted_by_id == bindparam("accepted_by")) | (turns.c.created_at_ms < bindparam("before_ms")),
+        (
+            bindparam("also_of_gone").is_(True)
+            & (
+                (turns.c.accepted_by_id == bindparam("dead"))
+                | turns.c.accepted_by_id.in_(select(workers.c.id).where(workers.c.stopped_at_ms.is_not(None)))
+            )
+        )
+        | (turns.c.created_at_ms < bindparam("before_ms")),
     )
     .order_by(turns.c.id)
 )
@@ -201,14 +208,27 @@ def end_held(
 
 
 def end_left_behind(
-    transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, accepted_by: int | None, before_ms: int
+    transaction: Transaction,
+    claim: Claim,
+    ending: Ending,
+    now_ms: int,
+    *,
+    before_ms: int,
+    also_of_gone: bool,
+    dead: int | None,
 ) -> None:
-    """End also what waits behind a turn that is not to go on: what was steered into it, and those queued turns that the
-    worker `accepted_by` accepted, or anybody before `before_ms`.
+    """End also what waits behind a turn that is not to go on: what was steered into it, and those queued turns that
+    were accepted before `before_ms`, or, `also_of_gone`, by the worker `dead` or one that has stopped.
     """
     fence = claim.fence
     withdraw_undelivered(transaction, fence.session_key, fence.turn_key, now_ms)
-    rows = transaction.all(_LEFT_BEHIND, session_key=fence.session_key, accepted_by=accepted_by, before_ms=before_ms)
+    rows = transaction.all(
+        _LEFT_BEHIND,
+        session_key=fence.session_key,
+        before_ms=before_ms,
+        also_of_gone=int(also_of_gone),
+        dead=dead,
+    )
     for row in rows:
         turn_key, turn_id, submission_id = cast("tuple[int, str, str]", row)
         behind = Claim(Fence(fence.session_key, turn_key, 0, 0), claim.session_id, turn_id, submission_id)

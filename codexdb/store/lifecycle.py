@@ -6,6 +6,8 @@ from typing import Any, cast
 from sqlalchemy import bindparam, func, insert, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from codexdb.domain.item import Item, is_context
+from codexdb.domain.json import decode_object
 from codexdb.domain.outcome import ArchiveOutcome, Busy, Created, Done, ForkOutcome, NotFound, TurnNotFound
 from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TURN
@@ -14,7 +16,7 @@ from codexdb.store.sessions import environment_of
 from codexdb.store.statement import Statement
 from codexdb.store.tables import items, quoted, sessions, turns
 from codexdb.store.transaction import Transaction
-from codexdb.store.turns import FALLBACK_SETTING, accepted_as_opening, note_opening
+from codexdb.store.turns import accepted_as_opening, note_opening
 
 _ENDED = text(f"turns.state IN ({quoted(TURN.terminal)})")
 _SOURCE = Statement(
@@ -22,34 +24,24 @@ _SOURCE = Statement(
         sessions.c.public_id == bindparam("session")
     )
 )
-_NAMED_TURN = Statement(
-    select(turns.c.id, turns.c.number).where(
-        turns.c.public_id == bindparam("turn"), turns.c.session_id == bindparam("session_key"), _ENDED
-    )
-)
-_LAST_ENDED = Statement(
-    select(turns.c.id, turns.c.number)
-    .where(turns.c.session_id == bindparam("session_key"), _ENDED)
-    .order_by(turns.c.number.desc())
-    .limit(1)
-)
 _LAST_ITEM_OF = Statement(
     select(func.max(items.c.seq)).where(
+        items.c.session_id == bindparam("session_key"),
+        items.c.turn_id
+        == select(turns.c.id)
+        .where(turns.c.public_id == bindparam("turn"), turns.c.session_id == bindparam("session_key"), _ENDED)
+        .scalar_subquery(),
+    )
+)
+_FIRST_ITEM_OF = Statement(
+    select(func.min(items.c.seq)).where(
         items.c.session_id == bindparam("session_key"), items.c.turn_id == bindparam("turn_key")
     )
 )
-_FIRST_ITEM_OF_A_TURN = Statement(
-    select(func.min(items.c.seq)).where(items.c.session_id == bindparam("session_key"), items.c.turn_id.is_not(None))
-)
-_CHANGED_LATER = Statement(
-    select(turns.c.id)
-    .where(
-        turns.c.session_id == bindparam("session_key"),
-        turns.c.number > bindparam("last_turn"),
-        turns.c.settings.is_not(None),
-        func.json_remove(turns.c.settings, f"$.{FALLBACK_SETTING}") != "{}",
-    )
-    .limit(1)
+_CONTEXT = Statement(
+    select(items.c.payload)
+    .where(items.c.session_id == bindparam("session_key"), items.c.turn_id.is_(None), items.c.seq <= bindparam("last"))
+    .order_by(items.c.seq)
 )
 _COPIED = ("model", "model_provider", "cwd", "approval_policy", "sandbox_mode", "settings", "latest_plan")
 _TAKEN: dict[str, ColumnElement[Any]] = {
@@ -120,16 +112,10 @@ def fork(transaction: Transaction, new: NewFork) -> ForkOutcome:
     if row is None:
         return NotFound(new.source_id)
     source, active, next_item = cast("tuple[int, int | None, int]", row)
-    shared = _shared(transaction, source, active, next_item - 1, new.after_turn)
-    if shared is None:
+    last_seq = _last_shared(transaction, source, active, next_item - 1, new.after_turn)
+    if last_seq is None:
         return TurnNotFound(new.source_id)
-    last_seq, last_turn = shared
-    # Turns that are left out may have changed the settings, which the model was told after what is shared.
-    told = (
-        [environment_of(transaction, source)]
-        if transaction.one(_CHANGED_LATER, session_key=source, last_turn=last_turn)
-        else []
-    )
+    told = _untold(transaction, source, last_seq)
     ((epoch,),) = transaction.all(_EPOCH_AT, session_key=source, last_seq=last_seq)
     key = transaction.insert(
         _FORK_SESSION,
@@ -147,25 +133,25 @@ def fork(transaction: Transaction, new: NewFork) -> ForkOutcome:
     return Created(new.session_id)
 
 
-def _shared(
+def _last_shared(
     transaction: Transaction, source: int, active: int | None, last: int, after_turn: str | None
-) -> tuple[int, int] | None:
-    """The numbers of the last item and of the last turn that a fork takes over; None where there is no such turn, or it
-    has not ended.
+) -> int | None:
+    """The number of the last item that a fork takes over; None where there is no such turn, or it has not ended, or
+    nothing of it was ever begun.
     """
     if after_turn is not None:
-        turn = transaction.one(_NAMED_TURN, session_key=source, turn=after_turn)
-        if turn is None:
-            return None
-    else:
-        turn = transaction.one(_LAST_ENDED, session_key=source)
-        if active is None:
-            return last, cast("int", turn[1]) if turn is not None else 0
-    if turn is None:  # the first turn is under way: nothing but the context can be shared
-        return cast("int", transaction.all(_FIRST_ITEM_OF_A_TURN, session_key=source)[0][0]) - 1, 0
-    key, number = cast("tuple[int, int]", turn)
-    last_of_turn = transaction.all(_LAST_ITEM_OF, session_key=source, turn_key=key)[0][0]
-    return (cast("int", last_of_turn), number) if last_of_turn is not None else None
+        return cast("int | None", transaction.all(_LAST_ITEM_OF, session_key=source, turn=after_turn)[0][0])
+    if active is None:
+        return last
+    return cast("int", transaction.all(_FIRST_ITEM_OF, session_key=source, turn_key=active)[0][0]) - 1
+
+
+def _untold(transaction: Transaction, source: int, last_seq: int) -> list[Item]:
+    """The source's present environment, unless it is what the model was told last in what is shared."""
+    rows = cast("list[tuple[str]]", transaction.all(_CONTEXT, session_key=source, last=last_seq))
+    told = [item for (payload,) in rows if is_context(item := decode_object(payload)) == "environment_context"]
+    present = environment_of(transaction, source)
+    return [] if told[-1:] == [present] else [present]
 
 
 def archive(transaction: Transaction, session_id: str, archived: bool, now_ms: int) -> ArchiveOutcome:  # noqa: FBT001 - an operation

@@ -156,6 +156,15 @@ _ITEMS = Statement(
     .order_by(items.c.seq)
     .limit(bindparam("limit"))
 )
+_SAID_IN = Statement(
+    select(items.c.payload)
+    .where(
+        items.c.session_id == bindparam("session_key"),
+        items.c.turn_id == bindparam("turn_key"),
+        items.c.role == "user",
+    )
+    .order_by(items.c.seq)
+)
 _latest_summary = (
     select(items.c.seq)
     .where(items.c.session_id == bindparam("session_key"), items.c.type == "compaction")
@@ -174,7 +183,8 @@ _HISTORY = Statement(
     .order_by(items.c.seq)
 )
 _LAST_COUNT = Statement(
-    select(model_requests.c.turn_id, model_requests.c.total_tokens)
+    select(model_requests.c.turn_id, case((text("turns.state = 'completed'"), model_requests.c.total_tokens)))
+    .select_from(model_requests.outerjoin(turns, turns.c.id == model_requests.c.turn_id))
     .where(model_requests.c.session_id == bindparam("session_key"))
     .order_by(model_requests.c.turn_id.desc(), model_requests.c.id.desc())
     .limit(1)
@@ -294,6 +304,12 @@ async def history(readers: Reads, session_key: int) -> list[tuple[str, int | Non
     return cast("list[tuple[str, int | None]]", await readers.all(_HISTORY, {"session_key": session_key}))
 
 
+async def said_in(readers: Reads, session_key: int, turn_key: int) -> list[str]:
+    """The user's messages of a turn, as JSON, oldest first, whether or not they are summarised by now."""
+    rows = await readers.all(_SAID_IN, {"session_key": session_key, "turn_key": turn_key})
+    return [payload for (payload,) in cast("list[tuple[str]]", rows)]
+
+
 async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[OpenCall]:
     """Calls of a turn that have no outcome, in their order."""
     rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
@@ -306,7 +322,9 @@ async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[Op
 
 
 async def last_count(readers: Reads, session_key: int) -> tuple[int, int | None] | None:
-    """The turn of the session's last model request, and the tokens that the endpoint counted; None: there was none."""
+    """The turn of the session's last model request, and the tokens that the endpoint counted, unless that turn has been
+    cut short; None: there was none.
+    """
     rows = await readers.all(_LAST_COUNT, {"session_key": session_key})
     return cast("tuple[int, int | None]", rows[0]) if rows else None
 

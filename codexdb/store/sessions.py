@@ -6,6 +6,7 @@ from typing import cast
 
 from sqlalchemy import bindparam, select, update
 
+from codexdb.config.files import merged
 from codexdb.domain.event import CommittedEvent, Event
 from codexdb.domain.item import Item, environment_context
 from codexdb.domain.json import JsonObject, decode_object, encode
@@ -34,6 +35,8 @@ _EXTRA = (
     "overrides",
     "withheld",
 )  # of SessionSettings, inside the `settings` column
+_MERGED = ("overrides", "withheld")  # to which a message adds, instead of replacing them
+_REPLACED = tuple(name for name in _EXTRA if name not in _MERGED)
 
 _INSERT = Statement(
     insert_into(
@@ -109,7 +112,7 @@ def change_settings(transaction: Transaction, key: int, changes: JsonObject) -> 
     extra = decode_object(cast("str", row[-1]))
     before = _environment(columns, extra)
     columns |= {name: str(value) for name, value in changes.items() if name in SETTINGS_COLUMNS}
-    extra |= {name: value for name, value in changes.items() if name in _EXTRA}
+    extra |= _merged(extra, changes) | {name: changes[name] for name in _REPLACED if name in changes}
     transaction.run(
         _CHANGE_SETTINGS,
         key=key,
@@ -118,6 +121,21 @@ def change_settings(transaction: Transaction, key: int, changes: JsonObject) -> 
     )
     after = _environment(columns, extra)
     return [] if after == before else [after]
+
+
+def _merged(settings: JsonObject, added: JsonObject) -> JsonObject:
+    """Overrides, and the names of those that are withheld, with a message's own. One may replace the other."""
+    layers = [
+        {**cast("JsonObject", each.get("overrides", {})), **dict.fromkeys(cast("list[str]", each.get("withheld", [])))}
+        for each in (settings, added)
+    ]
+    secret = {name for each in (settings, added) for name in cast("list[str]", each.get("withheld", []))}
+    secret -= cast("JsonObject", added.get("overrides", {})).keys()
+    both = merged(*layers)
+    return {
+        "overrides": {name: value for name, value in both.items() if name not in secret},
+        "withheld": [name for name in both if name in secret],
+    }
 
 
 def environment_of(transaction: Transaction, key: int) -> Item:

@@ -73,6 +73,8 @@ class Raw:
     body: str
     content_type: str = "text/event-stream"
     ends: bool = True  # False: the connection stays open until released
+    breaks: bool = False  # the connection breaks after them
+    delay_ms: int = 0  # before each event or comment; those end with a blank line
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import re
 import sys
 import threading
 from collections import deque
@@ -187,9 +188,10 @@ class ScriptedModel:
             self._requests.append(request)
             number = len(self._requests)
             self._changed.notify_all()
-        shown = dataclasses.asdict(request)
-        del shown["raw"]  # bytes, which `body` tells in JSON
-        self._write_log({"n": number, **shown})
+        if self._log is not None:  # a copy of a long request takes longer than all else that is done with it
+            shown = dataclasses.asdict(request)
+            del shown["raw"]  # bytes, which `body` tells in JSON
+            self._write_log({"n": number, **shown})
         if not request.path.partition("?")[0].endswith(("/chat/completions", "/responses")):
             return [plain(Status(404, "no such path"))], False
         step = self._responder(request.body or {}) if self._responder else None
@@ -217,8 +219,8 @@ class ScriptedModel:
             case Status():
                 plan = [plain(step)]
             case Raw():
-                plan = [head(step.content_type), chunked(step.body.encode()) if step.body else b""]
-                plan += [END] if step.ends else [_Wait(None, self._released()), END]
+                plan = [head(step.content_type), *_pieces(step)]
+                plan += [] if step.breaks else [END] if step.ends else [_Wait(None, self._released()), END]
             case Truncate():
                 plan = [HEAD, *_stream(step.answer, request, step.events), END]
             case Drop(when="mid"):
@@ -227,7 +229,7 @@ class ScriptedModel:
                 plan = [HEAD] if step.when == "headers" else []
             case Hang():
                 plan = self._hang(step, request)
-        return plan, isinstance(step, Drop)
+        return plan, isinstance(step, Drop) or (isinstance(step, Raw) and step.breaks)
 
     def _released(self) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -323,6 +325,13 @@ def _stream(answer: Answer, request: ReceivedRequest, events: int | None = -1) -
             plan.append(_Wait(answer.delay_ms))
         plan.append(chunked(frame.data))
     return plan
+
+
+def _pieces(step: Raw) -> list[bytes | _Wait]:
+    if not step.delay_ms:
+        return [chunked(step.body.encode())] if step.body else []
+    events = re.findall(r".*?\n\n|.+", step.body, re.DOTALL)
+    return [part for event in events for part in (_Wait(step.delay_ms), chunked(event.encode()))]
 
 
 # -- process ---------------------------------------------------------------------------------------------------------

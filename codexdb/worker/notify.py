@@ -46,9 +46,8 @@ class Notifier:
         resolved = self._context.reopen(settings, claim.session_id)
         if not resolved.notify:
             return
-        rows = await pages.history(readers, claim.fence.session_key)
-        items = [decode_object(payload) for payload, turn_key in rows if turn_key == claim.fence.turn_key]
-        said = ["\n".join(texts(item)) for item in items if item.get("role") == "user"]
+        messages = await pages.said_in(readers, claim.fence.session_key, claim.fence.turn_key)
+        said = ["\n".join(texts(decode_object(message))) for message in messages]
         told = notification(claim.turn_id, list(filter(None, said)), last_message)
         # Bytes, since the locale of a server need not be UTF-8.
         await self._start([*resolved.notify, told.encode()], command_environment(resolved))

@@ -32,9 +32,11 @@ COMPACT_AT = 0.9  # of the model's window: what is left must hold a whole answer
 
 
 class ReopenSettings(Protocol):
-    """Finds provider and policies for a stored session. Raises `CodexDBError` with a kind."""
+    """Finds provider and policies for a stored session. Raises `CodexDBError` with a kind. `turn_id`: a turn that
+    begins, from which on what its message changed counts.
+    """
 
-    def __call__(self, settings: SessionSettings, session_id: str) -> Resolved: ...
+    def __call__(self, settings: SessionSettings, session_id: str, turn_id: str | None = None) -> Resolved: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,9 @@ async def prepare(context: TurnContext, claim: Claim, *, again: bool) -> Prepare
     """Everything that the turn is worked with, read from rows and config.toml."""
     fence = claim.fence
     settings = await read_settings(context.store.readers, fence.session_key)
-    resolved = context.reopen(settings, claim.session_id)
+    resolved = context.reopen(settings, claim.session_id, claim.turn_id)
     rows = await pages.history(context.store.readers, fence.session_key)
     recorded = [decode_object(payload) for payload, _ in rows]
-    of_turn = sum(turn == fence.turn_key for _, turn in rows)
     turn = TurnPlan(
         session_id=claim.session_id,
         model=settings.model,
@@ -97,7 +98,7 @@ async def prepare(context: TurnContext, claim: Claim, *, again: bool) -> Prepare
         show_reasoning=not resolved.hide_agent_reasoning,
         show_raw_reasoning=resolved.show_raw_agent_reasoning,
         known_tokens=await _known_tokens(context, claim, recorded),
-        uncounted=of_turn,
+        uncounted=_uncounted(rows, fence.turn_key),
         compaction=Compaction(
             limit=_compact_limit(resolved),
             prompt=settings.compact_prompt,
@@ -126,11 +127,19 @@ async def _left_off(context: TurnContext, claim: Claim) -> LeftOff:
 
 
 async def _known_tokens(context: TurnContext, claim: Claim, recorded: Sequence[Item]) -> int | None:
-    """What the endpoint counted for everything before this turn; None where that is not known any more."""
+    """What the endpoint counted for everything before this turn; None where that is not known any more: of a turn that
+    was cut short, nobody can tell what was recorded after the count.
+    """
     last = await pages.last_count(context.store.readers, claim.fence.session_key)
     if last is None or last[0] == claim.fence.turn_key or compaction.is_fresh(recorded):
         return None
     return last[1]
+
+
+def _uncounted(rows: Sequence[tuple[str, int | None]], turn_key: int) -> int:
+    """How many items have come since the last turn: those of this one, and what its message changed of the context."""
+    since = (number for number, (_, turn) in enumerate(reversed(rows)) if turn not in (None, turn_key))
+    return next(since, len(rows))
 
 
 def _output_bytes_max(resolved: Resolved) -> int:

@@ -95,8 +95,8 @@ class Worker:
             scope.cancel()
 
     async def finished(self) -> None:
-        """Return once no turn is being worked on here."""
-        while self._scopes:
+        """Return once no turn is being worked on here, or is about to be."""
+        while self._scopes or self._store.feed.claims:
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -104,9 +104,8 @@ class Worker:
         """Return once no turn is being worked on here and none waits for a worker."""
         while not self._stopping:
             await self.finished()
-            await self._look_for_work()
-            if not self._store.feed.claims and not self._scopes:
-                return
+            if not await self._look_for_work():
+                break
             await anyio.sleep(FOREIGN_POLL_MS / 1000)
         await self.finished()
 
@@ -146,8 +145,10 @@ class Worker:
             scope.cancel()
         return scope is not None
 
-    async def _look_for_work(self) -> None:
-        """Turns that wait for a worker, and interrupts of ours that other processes asked for."""
+    async def _look_for_work(self) -> bool:
+        """Turns that wait for a worker, and interrupts of ours that other processes asked for. Whether there were turns
+        for us; where one of them ended instead, the next may wait by now.
+        """
         try:
             if self._owner_in_doubt:  # whoever asked should not wait for a heartbeat to see that nobody is there
                 self._owner_in_doubt = False
@@ -156,7 +157,7 @@ class Worker:
                 self._interrupt(turn_id)
             room = TURNS_RUNNING_MAX - len(self._scopes)
             if self._stopping or room <= 0:
-                return
+                return False
             identity = self._identity
             found = await claims.waiting(self._store.readers, identity.uid, identity.codex_home, TURNS_RUNNING_MAX)
             ours = [turn for turn in found if self._takes_waiting or turn.accepted_by == self.key]
@@ -167,6 +168,8 @@ class Worker:
                 )
         except (CodexDBError, sqlite3.Error) as error:
             _logger.warning("could not look for work: %s", error)
+            return False
+        return bool(keys)
 
     # -- one turn ------------------------------------------------------------------------------------------------------
 

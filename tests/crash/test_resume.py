@@ -18,6 +18,7 @@ from codexdb.testing.crashing import LEASE_VARIABLE, VARIABLE
 from codexdb.testing.model_script import Hang, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.crash.stopping import stop
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 WAIT_S = 15.0
@@ -187,6 +188,27 @@ def test_a_stopped_server_is_replaced_and_does_nothing_more_for_the_turn(
     answer = first.call_tool("codex-reply", {"threadId": session_id, "prompt": "again"})
     assert answer["structuredContent"]["content"] == "new work"
     assert not late.exists()
+
+
+@on_linux
+def test_the_command_of_a_stopped_server_is_dead_before_its_turn_goes_on(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    """The server's reaper sees nothing amiss: its end of the pipe is open. Whoever takes the turn has to kill."""
+    mark = home / "mark"
+    model.add(call_tools(shell(f"echo $$ >> {mark}; exec sleep 60")), Hang())
+    short = {LEASE_VARIABLE: str(LEASE_MS)}
+    first = server(argv=CRASHING, env=short)
+    first.start_tool("codex", {"prompt": "go"}, id=1)
+    until(lambda: bool(pids(mark)), "the command's first line")
+    until(lambda: rows(database, "SELECT count(pid) FROM tool_calls") == [(1,)], "the record of its process")
+    stop(first, database)
+    server(argv=CRASHING, env=short)
+    model.wait_for_requests(2)  # which tells the model that nobody knows what became of it
+    assert UNKNOWN in json.dumps(model.requests[-1].body)
+    assert not runs(pids(mark)[0])
+    first.signal(signal.SIGCONT)
+    assert len(pids(mark)) == 1
 
 
 def test_another_process_sees_commits_soon(server: StartServer, model: ScriptedModel) -> None:

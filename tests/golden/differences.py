@@ -86,6 +86,13 @@ _ALL = (
         "0.153 has the first two; its clients and those of 0.20 are both served",
     ),
     Difference(
+        "reply-settings",
+        "passes over settings that come with a later message",
+        "takes model, cwd, approval-policy, sandbox, base-instructions, profile and config with codex-reply and "
+        "conversationSendMessage; they stay",
+        "later versions take them with every turn, and keep them",
+    ),
+    Difference(
         "structured-content",
         "results of codex and codex-reply are text alone and do not tell the session",
         "also carry structuredContent: threadId and content, for errors a kind and its details",
@@ -244,6 +251,12 @@ _ALL = (
         "counts retries of requests and of streams apart, so that they multiply, and does not tell of the former",
         "counts both together, up to the larger of the two settings, and tells of each",
         "an endpoint in trouble is not helped by thirty requests, and people should see why they wait",
+    ),
+    Difference(
+        "used-up-quota",
+        "asks again when the endpoint says `insufficient_quota`",
+        "ends the turn at once, and tells after which time the endpoint asks to come back, where it does",
+        "no retry brings a quota back, and people want to know when something does",
     ),
     Difference(
         "client-name",

@@ -168,6 +168,19 @@ def test_a_failure_that_the_endpoint_reports_is_told_in_its_words(
     assert received(model) == [responses_request(session, *asked), responses_request(session, *asked, user("again"))]
 
 
+def test_a_quota_that_is_used_up_ends_the_turn_and_tells_when_there_is_more(
+    server: StartServer, home: Path, model: ScriptedModel
+) -> None:
+    differs("used-up-quota")
+    body = '{"error":{"type":"insufficient_quota"}}'
+    model.add(Status(429, body, {"retry-after": "3600"}))
+    process = server(config=provider(request_max_retries=2))
+    ask(process)
+    message = f"unexpected status 429 Too Many Requests: {body}; try again in 3600 s"
+    assert transcript(process.messages) == [configured(1), *failed(1, message)]
+    assert received(model) == [chat_request(environment(home), user("x"))]
+
+
 # -- answers that are none ---------------------------------------------------------------------------------------------
 
 

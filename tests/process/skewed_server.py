@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from codexdb.domain.clock import SystemClock
+from codexdb.testing.crashing import LEASE_VARIABLE, shorten_lease
 
 FILE_VARIABLE = "SKEW_FILE"
 
@@ -20,6 +21,8 @@ def skew(file: Path) -> None:
 
 if __name__ == "__main__":
     skew(Path(os.environ.pop(FILE_VARIABLE)))
+    if (lease_ms := os.environ.pop(LEASE_VARIABLE, None)) is not None:
+        shorten_lease(int(lease_ms))
     from codexdb.__main__ import main
 
     main()

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from codexdb.store.calls import ABORTED, NOT_STARTED, UNKNOWN
-from codexdb.testing.model_script import Hang, call_tools, say
+from codexdb.testing.model_script import Answer, Drop, Hang, Raw, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
 
@@ -133,6 +133,60 @@ def test_partial_text_is_kept_as_partial(server: StartServer, model: ScriptedMod
     assert "agent_message" not in [event["msg"]["type"] for event in read(process, session)["events"]]
     process.call_tool("codex-reply", {"threadId": session, "prompt": "go on"})
     assert "I was about to" in json.dumps(model.requests[-1].body)
+
+
+def kept(server: ServerProcess, session: str) -> list[str]:
+    """The texts of the items that are kept as partial."""
+    items = read(server, session)["items"]
+    return [each["item"]["content"][0]["text"] for each in items if each.get("partial")]
+
+
+def deltas(database: Path) -> str:
+    """What is stored of unfinished items."""
+    query = "SELECT coalesce(group_concat(text, ''), '') FROM (SELECT text FROM deltas ORDER BY attempt, item, offset)"
+    return cast("str", rows(database, query)[0][0])
+
+
+def test_text_that_was_said_while_a_call_ran_is_kept_as_partial(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    """The call's output is put on record in between: it is no end of what is being said."""
+    gate = home / "gate"
+    call_id, name, arguments = shell(f"until test -e {gate}; do sleep 0.02; done")
+    call = {"type": "function_call", "id": "f", "call_id": call_id, "name": name, "arguments": arguments}
+    stream: list[Message] = [
+        {"type": "response.created", "response": {"id": "r"}},
+        {"type": "response.output_item.done", "output_index": 0, "item": call},
+        {"type": "response.output_text.delta", "output_index": 1, "item_id": "m", "delta": "While that runs, "},
+        {"type": "response.output_text.delta", "output_index": 1, "item_id": "m", "delta": "I think"},
+    ]
+    body = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in stream)
+    model.add(Raw(body, ends=False))
+    process = server(wire_api="responses")
+    session = begin(process)
+    until(lambda: deltas(database) == "While that runs, I think", "the text")
+    gate.touch()
+    until(lambda: rows(database, "SELECT state FROM tool_calls") == [("succeeded",)], "the call's outcome")
+    interrupt(process, session)
+    assert process.wait_response(1)["result"]["structuredContent"]["kind"] == "interrupted"
+    assert kept(process, session) == ["While that runs, I think"]
+    assert rows(database, "SELECT count(*) FROM deltas") == [(0,)]
+
+
+@pytest.mark.parametrize("wire_api", ["chat", "responses"])
+def test_of_an_answer_that_was_asked_for_again_the_last_try_is_kept(
+    wire_api: str, server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    """The first one broke off; its words and those of the second make no sense in a row."""
+    model.add(Drop(answer=Answer(text=("said ", "at first "), delay_ms=120), events=3), Hang(before=("and ", "then")))
+    retries = {"model_providers": {"scripted": {"request_max_retries": 2, "stream_max_retries": 2}}}
+    process = server(wire_api=wire_api, config=retries)
+    session = begin(process)
+    until(lambda: "at first" in deltas(database), "the first try's text")
+    until(lambda: deltas(database).endswith("and then"), "the second try's text")
+    interrupt(process, session)
+    process.wait_response(1)
+    assert kept(process, session) == ["and then"]
 
 
 def test_a_turn_without_a_worker_ends_at_once(server: StartServer, model: ScriptedModel, database: Path) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from codexdb.testing.crashing import VARIABLE
-from codexdb.testing.model_script import Hang, Status, call_tools, say
+from codexdb.testing.model_script import Hang, Raw, Status, call_tools, frames, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
 from codexdb.worker.notify import NOTIFICATION_BYTES_MAX, NOTIFY_PROCESSES_MAX, notification
@@ -207,6 +207,33 @@ def test_a_turn_whose_server_was_killed_is_told_once_by_who_ends_it(
         process.close_stdin()
         assert process.wait_exit() == 0
     assert len(bell.lines(1)) == 1 + times
+
+
+def test_a_turn_that_was_summarised_tells_all_of_its_messages(
+    server: StartServer, model: ScriptedModel, bell: Bell
+) -> None:
+    call = call_tools(("c1", "shell", json.dumps({"command": ["echo", "x" * 400]})))
+    model.add(call, say("the summary"), say("done"))
+    process = server(config={"notify": bell.told, "model_auto_compact_token_limit": 16})
+    process.call_tool("codex", {"prompt": "go"})
+    (told,) = bell.rung(1)
+    assert (told["input-messages"], told["last-assistant-message"]) == (["go"], "done")
+    assert len(model.requests) == 3
+
+
+def test_a_turn_that_was_answered_when_its_server_was_killed_is_told(
+    server: StartServer, model: ScriptedModel, bell: Bell
+) -> None:
+    """All of the answer is on record but the mark behind it: whoever takes the turn ends it, and so tells."""
+    stream = frames(say("answer"), chat=True, include_usage=False)[:-1]
+    model.add(Raw("".join(each.data.decode() for each in stream), ends=False))
+    first = server(config={"notify": bell.told})
+    first.start_tool("codex", {"prompt": "killed"}, id=1)
+    first.wait_event("agent_message", 1)  # which is committed with the answer
+    first.kill()
+    server()
+    assert bell.rung(1)[0]["last-assistant-message"] == "answer"
+    assert len(model.requests) == 1
 
 
 def test_the_last_turn_of_a_server_that_goes_is_told(server: StartServer, model: ScriptedModel, bell: Bell) -> None:

@@ -11,7 +11,7 @@ from typing import cast
 
 from codexdb.testing.model_script import Hang, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer, write_config
 
 WAIT_S = 15.0
 
@@ -52,10 +52,11 @@ def answer(server: ServerProcess, request_id: RequestId) -> Message:
     return cast("Message", server.wait_response(request_id)["result"]["structuredContent"])
 
 
-def steered(database: Path) -> int:
+def steered(database: Path, condition: str = "TRUE") -> int:
     """How many messages were accepted to be steered."""
+    query = f"SELECT count(*) FROM inputs WHERE mode = 'steer' AND {condition}"  # noqa: S608 - ours
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return cast("int", connection.execute("SELECT count(*) FROM inputs WHERE mode = 'steer'").fetchone()[0])
+        return cast("int", connection.execute(query).fetchone()[0])
 
 
 def asked(model: ScriptedModel, number: int) -> list[Message]:
@@ -164,6 +165,94 @@ def test_a_cancelled_steered_message_is_taken_back(server: StartServer, model: S
     until(lambda: read(process, session)["status"] == "idle", "the turn's end")
     assert sum(times_said(model, "never mind")) == 0
     assert len(model.requests) == 1
+
+
+def test_a_message_that_was_taken_back_is_not_said_to_be_accepted(
+    server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    """A repeat of it would else be answered with a turn that was never told of it."""
+    model.add(Hang(answer=say("undisturbed")))
+    process = server()
+    session = begin(process)
+    model.wait_for_requests(1)
+    message: Message = {"threadId": session, "prompt": "never mind", "if_running": "steer", "message_id": "m"}
+    process.start_tool("codex-reply", message, id=2)
+    until(lambda: steered(database) == 1, "the message is accepted")
+    process.notify("notifications/cancelled", {"requestId": 2, "reason": "user"})
+    until(lambda: steered(database, "withdrawn_at_ms IS NOT NULL") == 1, "the message is taken back")
+    for repeat in (message, {**message, "if_running": "reject"}):
+        refused = process.call_tool("codex-reply", repeat)
+        assert refused["isError"] is True
+        assert refused["structuredContent"]["kind"] == "withdrawn"
+    content = [{"type": "text", "text": "never mind"}]
+    again: Message = {"conversation_id": session, "content": content, "message_id": "m"}
+    sent = process.call_tool("send-user-message", again)["structuredContent"]
+    assert (sent["status"], sent["kind"]) == ("error", "withdrawn")
+    model.release()
+    assert answer(process, 1)["content"] == "undisturbed"
+    anew = process.call_tool("codex-reply", {"threadId": session, "prompt": "never mind", "message_id": "m2"})
+    assert anew["structuredContent"]["content"] == "ok"
+    assert times_said(model, "never mind") == [0, 1]
+
+
+def test_cancelling_a_message_that_was_steered_too_late_ends_the_turn_of_its_own(
+    server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    model.add(Hang(answer=say("to the first")), Hang(), say("to the next"))
+    process = server()
+    session = begin(process)
+    model.wait_for_requests(1)
+    reply(process, session, "late", "steer", 2)
+    until(lambda: steered(database) == 1, "the message is accepted")
+    model.release()
+    assert answer(process, 1)["content"] == "to the first"
+    model.wait_for_requests(2)
+    process.notify("notifications/cancelled", {"requestId": 2, "reason": "user"})
+    until(lambda: read(process, session)["status"] == "idle", "the end of the late message's turn")
+    last = read(process, session)["last_turn"]
+    assert (last["number"], last["state"], last["end_reason"]) == (2, "interrupted", "requested")
+    process.call_tool("codex-reply", {"threadId": session, "prompt": "next"})
+    assert len(model.requests) == 3
+
+
+def test_a_late_turn_that_is_somebody_elses_too_is_not_ended_by_one_of_them(
+    server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    model.add(Hang(answer=say("to the first")), Hang(answer=say("to both")))
+    process = server()
+    session = begin(process)
+    model.wait_for_requests(1)
+    reply(process, session, "late", "steer", 2)
+    reply(process, session, "late too", "steer", 3)
+    until(lambda: steered(database) == 2, "both messages are accepted")
+    model.release()
+    model.wait_for_requests(2)
+    process.notify("notifications/cancelled", {"requestId": 2, "reason": "user"})
+    for _ in range(5):  # commits behind whatever the cancellation writes
+        process.call_tool("conversation_create", {})
+    model.release()
+    assert answer(process, 3)["content"] == "to both"
+
+
+def test_a_queued_message_is_worked_under_the_codex_home_that_it_was_accepted_under(
+    server: StartServer, model: ScriptedModel, tmp_path: Path, database: Path
+) -> None:
+    """Another one means another configuration and other keys: the next turn is not for any worker."""
+    model.add(Hang(answer=say("to the first")))
+    owner = server()
+    session = begin(owner)
+    model.wait_for_requests(1)
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    with ScriptedModel([say("from elsewhere")]) as their_model:
+        write_config(elsewhere, their_model.base_url, "chat")
+        with ServerProcess(elsewhere, "--db", str(database)) as other:
+            other.initialize()
+            reply(other, session, "for elsewhere", "queue", 2)
+            until(lambda: waiting(owner, session) == ["for elsewhere"], "the message is listed")
+            model.release()
+            assert answer(owner, 1)["content"] == "to the first"
+            assert answer(other, 2)["content"] == "from elsewhere"
+        assert (len(model.requests), len(their_model.requests)) == (1, 1)
 
 
 def test_what_waits_outlives_a_kill(server: StartServer, model: ScriptedModel) -> None:

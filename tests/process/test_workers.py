@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from codexdb.testing.model_script import Hang, call_tools
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from codexdb.testing.server_process import ENVIRONMENT_KEPT, Message, ServerProcess, StartServer
 
 NOTICED_S = 12  # two heartbeats and some; a dead worker is looked for with each
 
@@ -210,3 +212,60 @@ def test_a_living_servers_turn_is_left_alone_however_its_file_is_reached(
     assert (read["status"], read["last_turn"]["state"]) == ("running", "running")
     model.release()
     first.wait_event("task_complete")
+
+
+def until_idle(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`codexdb worker --until-idle`, to its end."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
+    argv = [sys.executable, "-m", "codexdb", "worker", "--until-idle", *options]
+    return subprocess.run(
+        argv, env={**kept, "CODEX_HOME": str(home)}, capture_output=True, text=True, check=False, timeout=NOTICED_S
+    )
+
+
+def post(desk: ServerProcess, session: str, mode: str = "reject") -> None:
+    content = [{"type": "text", "text": "for somebody"}]
+    arguments = {"conversation_id": session, "content": content, "if_running": mode}
+    assert desk.call_tool("send-user-message", arguments)["structuredContent"]["status"] == "ok"
+
+
+def test_a_worker_until_idle_leaves_nothing(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    desk = server("--no-worker")
+    session = desk.call_tool("conversation_create", {})["structuredContent"]["conversation_id"]
+    for _ in range(3):
+        post(desk, session, "queue")
+    done = until_idle(home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert query(database, "SELECT state, count(*) FROM turns GROUP BY 1") == [("completed", 3)]
+    assert len(model.requests) == 3
+
+
+def test_a_worker_until_idle_says_that_turns_are_left_which_it_may_not_work_on(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    """A script that goes on after it must not take them for done."""
+    desk = server("--no-worker", config={"model_providers": {"scripted": {"env_key": "SCRIPTED_MODEL_CREDENTIAL"}}})
+    session = desk.call_tool("conversation_create", {})["structuredContent"]["conversation_id"]
+    post(desk, session)
+    done = until_idle(home)
+    assert done.returncode == 1
+    assert "here: 1" in done.stderr
+    assert "codexdb doctor" in done.stderr
+    assert query(database, "SELECT state FROM turns") == [("ready",)]
+    assert model.requests == []
+
+
+def test_a_worker_until_idle_also_works_on_what_waited_behind_a_turn_that_it_gave_up(
+    server: StartServer, model: ScriptedModel, home: Path, database: Path
+) -> None:
+    first, desk = server(), server("--no-worker")
+    _, session = hanging_turn(first, model)
+    first.close_stdin()
+    assert first.wait_exit() == 0
+    post(desk, session, "queue")  # by a server that lives
+    done = until_idle(home, "--on-restart=interrupt")
+    assert (done.returncode, done.stderr) == (0, "")
+    ends = query(database, "SELECT state, end_reason FROM turns ORDER BY id")
+    assert ends == [("interrupted", "server_stopped"), ("completed", "answered")]

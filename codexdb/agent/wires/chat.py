@@ -233,7 +233,7 @@ def _text(content: object) -> str:
 
 def _reported(error: object) -> failure.RequestFailed:
     if isinstance(error, str):
-        return failure.reported(error, None)
+        return failure.reported(error)
     fields = shape.obj(error)
-    code = fields.get("code") or fields.get("type")
-    return failure.reported(shape.string(fields.get("message")) or "the endpoint reported an error", code)
+    message = shape.string(fields.get("message")) or "the endpoint reported an error"
+    return failure.reported(message, fields.get("code"), fields.get("type"))

@@ -1,5 +1,7 @@
 """The Responses wire: `POST {base_url}/responses`. Items travel as they are."""
 
+from collections.abc import Sequence
+
 from codexdb.agent import failure
 from codexdb.agent.model import (
     Finished,
@@ -23,7 +25,7 @@ def request_body(request: ModelRequest) -> JsonObject:
     body: JsonObject = {
         "model": request.model,
         "instructions": request.instructions,
-        "input": [_sent(item) for item in request.items if _readable_without_store(item)],
+        "input": [_sent(item) for item in _readable_without_store(request.items)],
         "tools": [_tool(tool) for tool in request.tools],
         "tool_choice": "auto",
         "parallel_tool_calls": True,
@@ -42,9 +44,19 @@ def request_body(request: ModelRequest) -> JsonObject:
     return body
 
 
-def _readable_without_store(item: Item) -> bool:
-    """Reasoning that is not sealed into the item itself would be looked up at the endpoint, which kept nothing."""
-    return item.get("type") != "reasoning" or bool(item.get("encrypted_content"))
+def _readable_without_store(history: Sequence[Item]) -> list[Item]:
+    """Without the reasoning that endpoints refuse: what is not sealed into the item itself, which they would have to
+    look up although they kept nothing, and what nothing of its response follows, because it was cut off there.
+    """
+    kept: list[Item] = []
+    followed = False
+    for item in reversed(history):
+        if item.get("type") != "reasoning":
+            followed = item.get("type") != "function_call_output" and item.get("role") in (None, "assistant")
+        elif not (followed and item.get("encrypted_content")):
+            continue
+        kept.append(item)
+    return kept[::-1]
 
 
 _SENT_KEYS = {
@@ -151,4 +163,5 @@ def _reason(response: JsonObject) -> str:
 
 
 def _reported(error: JsonObject) -> failure.RequestFailed:
-    return failure.reported(shape.string(error.get("message")) or "response.failed event received", error.get("code"))
+    message = shape.string(error.get("message")) or "response.failed event received"
+    return failure.reported(message, error.get("code"), error.get("type"))
