@@ -192,7 +192,7 @@ def is_secret(path: tuple[str, ...], value: object) -> bool:
             return True
         case ("mcp_servers", _, "env" | "http_headers", *_):
             return True
-        case ("notify", *_) if isinstance(value, str) and _MAY_AUTHORIZE.search(value):
+        case ("notify", *_) | ("mcp_servers", _, "args", *_) if isinstance(value, str) and _MAY_AUTHORIZE.search(value):
             return True  # a word of a command line: addresses of web hooks and options such as `--token` come with keys
         case _:
             pass

@@ -15,11 +15,22 @@ from typing import TypeVar
 
 from codexdb.config.budget import TurnBudget
 from codexdb.config.files import effective, read_config, read_text, separate
+from codexdb.config.mcp_server import McpServer
 from codexdb.config.models import context_window
 from codexdb.config.project_docs import user_instructions
 from codexdb.config.provider import Provider
 from codexdb.config.providers import find_provider
-from codexdb.config.schema import Config, Effort, EnvironmentTable, Inherit, Profile, Summary, load, unknown_keys
+from codexdb.config.schema import (
+    Config,
+    Effort,
+    EnvironmentTable,
+    Inherit,
+    McpServerTable,
+    Profile,
+    Summary,
+    load,
+    unknown_keys,
+)
 from codexdb.domain.errors import CredentialsMissingError, InvalidConfigError
 from codexdb.domain.json import JsonObject, encode
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
@@ -107,6 +118,7 @@ class Resolved:
     shell_timeout_ms: int  # of a command for which the model asks no other
     budget: TurnBudget
     notify: tuple[str, ...] = field(repr=False)  # what to run after a turn, with one more argument; empty: nothing
+    mcp_servers: tuple[McpServer, ...]  # those that are enabled, by name
     user_instructions: str | None = field(repr=False)  # of AGENTS.md files; always None for a session that is reopened
     unknown_keys: tuple[str, ...]  # dotted; for one line in the log
     secrets: JsonObject = field(repr=False)  # the overrides that `settings.withheld` names
@@ -214,6 +226,9 @@ def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, en
         shell_timeout_ms=config.shell_timeout_ms,
         budget=TurnBudget(budget.requests, budget.tokens, budget.seconds),
         notify=tuple(config.notify),
+        mcp_servers=tuple(
+            _mcp_server(name, table) for name, table in sorted(config.mcp_servers.items()) if table.enabled
+        ),
         user_instructions=None,
         unknown_keys=unknown_keys(config),
         secrets=secrets,
@@ -306,6 +321,21 @@ def _workspace(config: Config, cwd: str) -> WorkspaceWrite:
         writable_roots=tuple(str(Path(cwd) / root) for root in table.writable_roots),
         exclude_tmpdir_env_var=table.exclude_tmpdir_env_var,
         exclude_slash_tmp=table.exclude_slash_tmp,
+    )
+
+
+def _mcp_server(name: str, table: McpServerTable) -> McpServer:
+    return McpServer(
+        name=name,
+        command=table.command,
+        args=tuple(table.args),
+        env=table.env,
+        cwd=table.cwd,
+        url=table.url,
+        startup_timeout_s=table.startup_timeout_sec,
+        tool_timeout_s=table.tool_timeout_sec,
+        enabled_tools=None if table.enabled_tools is None else frozenset(table.enabled_tools),
+        disabled_tools=frozenset(table.disabled_tools),
     )
 
 

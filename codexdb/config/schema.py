@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from codexdb.config.files import ConfigFile, is_secret, with_overrides
+from codexdb.config.mcp_server import MCP_STARTUP_TIMEOUT_S, MCP_TIMEOUT_S_MAX, MCP_TOOL_TIMEOUT_S
 from codexdb.config.provider import WireApi
 from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.json import JsonObject, decode_object
@@ -71,6 +72,7 @@ _Inherit = Annotated[Inherit, Field(strict=False)]
 _Wire = Annotated[WireApi, Field(strict=False)]
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0, le=MCP_TIMEOUT_S_MAX)]
 _FileName = Annotated[str, AfterValidator(_file_name)]
 
 
@@ -138,6 +140,21 @@ class EnvironmentTable(_Table):
     include_only: list[str] = []
 
 
+class McpServerTable(_Table):
+    """`[mcp_servers.<name>]`"""
+
+    command: str | None = None
+    args: list[str] = Field([], repr=False)
+    env: dict[str, str] = Field({}, repr=False)
+    cwd: str | None = None
+    url: str | None = Field(None, repr=False)
+    startup_timeout_sec: _Seconds = MCP_STARTUP_TIMEOUT_S
+    tool_timeout_sec: _Seconds = MCP_TOOL_TIMEOUT_S
+    enabled: bool = True
+    enabled_tools: list[str] | None = None
+    disabled_tools: list[str] = []
+
+
 class BudgetTable(_Table):
     """`[turn_budget]`, ours: what one turn may cost."""
 
@@ -167,6 +184,7 @@ class Config(Profile):
     notify: list[str] = Field([], repr=False)
     shell_timeout_ms: Annotated[int, Field(ge=1, le=SHELL_TIMEOUT_MS_MAX)] = SHELL_TIMEOUT_MS
     turn_budget: BudgetTable = BudgetTable()
+    mcp_servers: dict[str, McpServerTable] = {}
 
 
 _IGNORED = frozenset(
@@ -178,7 +196,6 @@ _IGNORED = frozenset(
         "file_opener",
         "history",
         "hooks",
-        "mcp_servers",
         "preferred_auth_method",
         "projects",
         "tui",
@@ -229,6 +246,6 @@ def _unknown(table: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
     for name, value in table:
         if isinstance(value, _Table):
             yield from _unknown(value, (*path, name))
-        elif isinstance(value, dict) and name in {"profiles", "model_providers"}:
+        elif isinstance(value, dict) and name in {"profiles", "model_providers", "mcp_servers"}:
             for key, inner in cast("dict[str, _Table]", value).items():
                 yield from _unknown(inner, (*path, name, key))

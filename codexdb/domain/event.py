@@ -99,9 +99,13 @@ def exec_command_begin(call_id: str, command: Sequence[str], cwd: str) -> Event:
 
 
 def exec_command_end(call_id: str, stdout: str, stderr: str, exit_code: int, duration_ns: int) -> Event:
-    duration = {"secs": duration_ns // 1_000_000_000, "nanos": duration_ns % 1_000_000_000}
     return _event(
-        "exec_command_end", call_id=call_id, stdout=stdout, stderr=stderr, exit_code=exit_code, duration=duration
+        "exec_command_end",
+        call_id=call_id,
+        stdout=stdout,
+        stderr=stderr,
+        exit_code=exit_code,
+        duration=_duration(duration_ns),
     )
 
 
@@ -115,6 +119,32 @@ def patch_apply_end(call_id: str, stdout: str, stderr: str, *, success: bool) ->
 
 def turn_diff(unified_diff: str) -> Event:
     return _event("turn_diff", unified_diff=unified_diff)
+
+
+def mcp_tool_call_begin(call_id: str, server: str, tool: str, arguments: JsonObject) -> Event:
+    """A tool of a configured MCP server is about to be called; `tool` is the server's own name for it."""
+    return _event("mcp_tool_call_begin", call_id=call_id, invocation=_invocation(server, tool, arguments))
+
+
+def mcp_tool_call_end(
+    call_id: str, server: str, tool: str, arguments: JsonObject, duration_ns: int, result: JsonObject
+) -> Event:
+    """`result`: `{"Ok": a tool result as MCP has it}`, or `{"Err": "why there is none"}`."""
+    return _event(
+        "mcp_tool_call_end",
+        call_id=call_id,
+        invocation=_invocation(server, tool, arguments),
+        duration=_duration(duration_ns),
+        result=result,
+    )
+
+
+def _invocation(server: str, tool: str, arguments: JsonObject) -> JsonObject:
+    return {"server": server, "tool": tool, "arguments": arguments}
+
+
+def _duration(duration_ns: int) -> JsonObject:
+    return {"secs": duration_ns // 1_000_000_000, "nanos": duration_ns % 1_000_000_000}
 
 
 # -- deltas ----------------------------------------------------------------------------------------------------------

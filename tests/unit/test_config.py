@@ -627,6 +627,9 @@ def test_a_useless_instructions_file_is_refused_even_where_an_argument_replaces_
         ("model_providers.m", {"name": "m", "base_url": "https://user@host/v1"}),
         ("mcp_servers.x.env.ANY", "v"),
         ("mcp_servers.x", {"command": "c", "env": {"ANY": "v"}}),
+        ("mcp_servers.x.args", ["--api-key", "v"]),
+        ("mcp_servers.x", {"command": "c", "args": ["--header=Authorization: v"]}),
+        ("mcp_servers.x.url", "https://user:pass@host/mcp"),
         ("shell_environment_policy.set.API_KEY", "v"),
         ("shell_environment_policy.set", {"A": "b", "my_Token": "v"}),
         ("shell_environment_policy.set.env_key", "v"),
@@ -658,6 +661,7 @@ def test_a_secret_valued_override_is_withheld(key: str, value: object) -> None:
         ("model_max_output_tokens", 1000),
         ("profiles.keys.model", "m"),
         ("mcp_servers.keyring.command", "c"),
+        ("mcp_servers.keyring", {"command": "c", "args": ["-y", "@x/server"], "enabled": False}),
         ("features.token_budget", True),
         ("turn_budget.tokens", 1000),
         ("turn_budget", {"tokens": 1000, "requests": 5}),
@@ -792,3 +796,71 @@ def test_every_key_is_documented(key: str) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
     table = page.partition("## config.toml")[2].partition("\n## ")[0]
     assert re.search(rf"^\| [^|]*`\[?{key}\b", table, re.MULTILINE)
+
+
+# -- MCP servers -----------------------------------------------------------------------------------------------------
+
+
+def test_mcp_servers_are_read_sorted_and_without_those_that_are_off(home: Path) -> None:
+    write(
+        home,
+        """
+[mcp_servers.z]
+command = "z"
+[mcp_servers.off]
+command = "o"
+enabled = false
+[mcp_servers.a]
+command = "a"
+args = ["--x", "s3cr3t"]
+env = { K = "s3cr3t" }
+cwd = "sub"
+startup_timeout_sec = 2.5
+tool_timeout_sec = 7
+enabled_tools = ["one", "two"]
+disabled_tools = ["two"]
+[mcp_servers.web]
+url = "https://host/mcp?key=s3cr3t"
+""",
+    )
+    resolved = settle(home)
+    assert [server.name for server in resolved.mcp_servers] == ["a", "web", "z"]
+    first, web, last = resolved.mcp_servers
+    assert (first.command, first.args, first.env, first.cwd) == ("a", ("--x", "s3cr3t"), {"K": "s3cr3t"}, "sub")
+    assert (first.startup_timeout_s, first.tool_timeout_s) == (2.5, 7)
+    assert [name for name in ("one", "two", "three") if first.offers(name)] == ["one"]
+    assert (web.command, web.url) == (None, "https://host/mcp?key=s3cr3t")
+    assert (last.startup_timeout_s, last.tool_timeout_s, last.offers("any")) == (10, 60, True)
+    assert "s3cr3t" not in repr(resolved)
+    assert resolved.unknown_keys == ()
+
+
+def test_mcp_servers_are_added_and_changed_by_overrides(home: Path) -> None:
+    write(home, '[mcp_servers.a]\ncommand = "a"\n')
+    resolved = settle(home, config={"mcp_servers.a.enabled": False, "mcp_servers.b": {"command": "b"}})
+    assert [server.name for server in resolved.mcp_servers] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("args = 1", "invalid type: integer `1`, expected a sequence"),
+        ("startup_timeout_sec = 0", "expected a number above 0"),
+        ("tool_timeout_sec = 3601", "expected a number of at most 3600"),
+        ('enabled = "no"', 'invalid type: string "no", expected a boolean'),
+    ],
+)
+def test_a_wrong_value_of_an_mcp_server_is_refused(home: Path, text: str, reason: str) -> None:
+    write(home, f"[mcp_servers.a]\n{text}\n")
+    assert reason in refusal(home)
+    assert f"in `mcp_servers.a.{text.partition(' ')[0]}`" in refusal(home)
+
+
+def test_a_secret_of_an_mcp_server_is_not_quoted(home: Path) -> None:
+    write(home, "[mcp_servers.a]\nenv = { ANY = 471104 }\n")
+    assert "471104" not in refusal(home)
+
+
+def test_unknown_keys_of_an_mcp_server_are_named(home: Path) -> None:
+    write(home, '[mcp_servers.a]\ncommand = "a"\ncomand = "b"\n')
+    assert settle(home).unknown_keys == ("mcp_servers.a.comand",)
