@@ -71,3 +71,25 @@ def check(case: Case, folder: Path) -> None:
 
 def ids(cases: Iterable[Case]) -> list[str]:
     return [case.name for case in cases]
+
+
+def applied(old: str, hunks: str) -> str:
+    """The text after the hunks, by a reader that knows nothing of how they were made."""
+    source = [f"{line}\n" for line in old.split("\n")]
+    source[-1] = source[-1].removesuffix("\n")
+    lines = hunks.split("\n")
+    result: list[str] = []
+    at = 0
+    for number, line in enumerate(lines[:-1]):
+        sign, text = line[0], line[1:] + ("" if lines[number + 1].startswith("\\") else "\n")
+        if sign == "@":
+            begin, _, count = line.split(" ")[1].removeprefix("-").partition(",")
+            begin_at = int(begin) - (count != "0")
+            result += source[at:begin_at]
+            at = begin_at
+        elif sign in (" ", "-"):
+            assert source[at] == text
+            at += 1
+        if sign in (" ", "+"):
+            result.append(text)
+    return "".join(result + source[at:])

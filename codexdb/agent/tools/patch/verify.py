@@ -277,13 +277,12 @@ class _Run:
 
     def _check_folders(self) -> None:
         """No file stands where another one needs a folder."""
-        written = {path for path, node in self.nodes.items() if node.exists}
-        for path in written:
+        written = {path: node.place.given for path, node in self.nodes.items() if node.exists}
+        for path, given in written.items():
             folder = os.path.dirname(path)
             while folder not in written and folder != os.path.dirname(folder):
                 folder = os.path.dirname(folder)
             if folder in written:
-                given = self.nodes[path].place.given
                 self._obstruct(f"Failed to create parent directories for {given}: {_os_text(errno.ENOTDIR)}")
 
     def _keep_max(self) -> int:
