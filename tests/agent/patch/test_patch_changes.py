@@ -151,6 +151,16 @@ def test_a_folder_that_became_a_link_since_it_was_verified_is_not_followed(tmp_p
     assert not (tmp_path / "elsewhere/n").exists()
 
 
+def test_a_link_that_leads_elsewhere_since_it_was_verified_is_not_followed(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"x": "1\n", "y": "1\n"})
+    (tmp_path / "link").symlink_to("x")
+    plan = planned(tmp_path, patch("*** Update File: link", "@@", "-1", "+2"))
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to("y")
+    assert isinstance(apply(plan), Failed)
+    assert ((tmp_path / "x").read_text(), (tmp_path / "y").read_text()) == ("1\n", "1\n")
+
+
 def test_images_hold_what_a_rollback_needs(tmp_path: Path) -> None:
     text = patch("*** Add File: n", "*** Update File: a", "@@", "-1", "*** Delete File: b", "*** Add File: c")
     plan = planned(tmp_path, text, {**A, "b": b"\xff\0", "c": "old"})

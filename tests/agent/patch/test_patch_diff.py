@@ -16,6 +16,7 @@ from codexdb.agent.tools.patch.disk import Image
 from codexdb.agent.tools.patch.verify import Plan, verify
 
 WAIT_S = 30
+GIT_DIFF = ("-c", "core.quotePath=off", "diff", "--cached", "--full-index", "--no-renames")
 RECORDED = patch("*** Add File: new.txt", "+hello", "*** Update File: old.txt", "@@", "-aaa", "+bbb")
 LINES = "".join(f"line {number}\n" for number in range(40))
 
@@ -182,7 +183,18 @@ def test_git_applies_the_diff_and_gets_the_same_files(tmp_path: Path, name: str)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-@pytest.mark.parametrize("name", ["add, change, delete", "empty files", "no final line end", "many places", "CRLF"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "add, change, delete",
+        "empty files",
+        "no final line end",
+        "many places",
+        "CRLF",
+        "odd names",
+        "odd names, new ones",
+    ],
+)
 def test_diff_is_what_git_prints(tmp_path: Path, name: str) -> None:
     files, patches = TURNS[name]
     turn = Turn(tmp_path, files)
@@ -192,7 +204,7 @@ def test_diff_is_what_git_prints(tmp_path: Path, name: str) -> None:
     for lines in patches:
         turn.patch(*lines)
     _git(tmp_path, "add", "-A")
-    printed = _git(tmp_path, "diff", "--cached", "--full-index", "--no-renames", before).splitlines()
+    printed = _git(tmp_path, *GIT_DIFF, before).splitlines()
     assert turn.diff().splitlines() == [_without_what_git_adds(line) for line in printed]
 
 
@@ -231,6 +243,19 @@ def test_bits_that_changed_are_told(tmp_path: Path) -> None:
 def test_hunks_of_any_two_texts_are_right_and_take_a_bounded_time(old: str, new: str) -> None:
     for context in (0, 1, 3):
         assert applied(old, unified.hunks(old, new, context)) == new
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a\nb\n" * 3_000, "b\na\n" * 3_000),  # close to each other, but too many lines to find out
+        ("a\nb\nc\nd\n" * 300, "d\nd\na\na\n" * 300),  # few lines, but far from each other
+    ],
+)
+def test_what_would_take_too_long_to_compare_is_shown_as_one_block(old: str, new: str) -> None:
+    lines = old.count("\n")
+    assert unified.hunks(old, new, 3).splitlines()[0] == f"@@ -1,{lines} +1,{lines} @@"
+    assert unified.hunks(old, new, 3).count("\n ") == 0
 
 
 def test_small_changes_in_a_large_file_stay_small() -> None:
