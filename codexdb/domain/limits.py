@@ -53,3 +53,20 @@ TOOL_OUTPUT_STORED_BYTES_MAX = 1024 * 1024  # of one call, as the database keeps
 EXEC_EVENT_STREAM_CHARS_MAX = 5_120  # of stdout and of stderr in an `exec_command_end` event, as the original cuts
 OUTPUT_DELTA_BYTES_MAX = 8_192  # of one `exec_command_output_delta`
 OUTPUT_STREAMED_BYTES_MAX = 1024 * 1024  # of one call, as deltas; the rest is only kept
+
+# -- patches ---------------------------------------------------------------------------------------------------------
+PATCH_BYTES_MAX = 2 * 1024 * 1024  # of the patch text; a model writes a hundredth of it in one go
+PATCH_FILES_MAX = 500  # sections of one patch; each may cost open descriptors and a directory's lock
+PATCH_FILE_BYTES_MAX = (
+    8 * 1024 * 1024
+)  # of a file that is updated, before and after; what is larger is data, not source
+PATCH_TOTAL_BYTES_MAX = 64 * 1024 * 1024  # of all files of one patch, which are held in memory at once
+PATCH_KEPT_BYTES_MAX = 32 * 1024 * 1024  # of earlier contents kept of files that a patch deletes or overwrites unread
+PATCH_WORK_MAX = 50_000_000  # line comparisons of one patch, about two seconds; only a hostile patch needs more
+PATCH_QUOTED_CHARS_MAX = 4_000  # of a patch's own lines in a message to the model, which has written them
+PATCH_LOOSE_NOTES_MAX = 10  # lines of a success text that tell where only a loose match was found
+DIFF_LINES_MAX = 5_000  # changed in one place, without a line in common that is found once: shown as one block
+DIFF_EDITS_MAX = (
+    500  # insertions and deletions that are searched for the shortest way in one place; its cost is their square
+)
+DIFF_BYTES_MAX = 4 * 1024 * 1024  # of one turn diff; it is an event, and a person reads it
