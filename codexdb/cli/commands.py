@@ -10,6 +10,7 @@ import click
 
 import codexdb as package
 from codexdb.cli.page import Option, Page
+from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
@@ -349,6 +350,9 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     from codexdb.config.database import database_path
 
     sys.exit(report.run(database_path(db), as_json=as_json))
+
+
+codexdb.add_command(sandbox)
 
 
 @codexdb.group()

@@ -19,7 +19,17 @@ from codexdb.config.models import context_window
 from codexdb.config.project_docs import user_instructions
 from codexdb.config.provider import Provider
 from codexdb.config.providers import find_provider
-from codexdb.config.schema import Config, Effort, EnvironmentTable, Inherit, Profile, Summary, load, unknown_keys
+from codexdb.config.schema import (
+    Config,
+    Effort,
+    EnvironmentTable,
+    Inherit,
+    Profile,
+    SandboxBackend,
+    Summary,
+    load,
+    unknown_keys,
+)
 from codexdb.domain.errors import CredentialsMissingError, InvalidConfigError
 from codexdb.domain.json import JsonObject, encode
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
@@ -97,6 +107,7 @@ class Resolved:
     reasoning: JsonObject | None  # {"effort", "summary"}; None for models that do not reason
     environment: EnvironmentPolicy
     workspace: WorkspaceWrite
+    sandbox_backend: SandboxBackend  # what is asked for; whether it works here is found out when it is needed
     verbosity: str | None  # "low", "medium" or "high"; None: the endpoint's own
     context_window: int | None  # tokens; None: not configured, and the model is not known
     max_output_tokens: int | None  # of one answer; None: the endpoint's own
@@ -204,6 +215,7 @@ def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, en
         reasoning=_reasoning(settings.model, profile, config),
         environment=_environment_policy(config.shell_environment_policy),
         workspace=_workspace(config, settings.cwd),
+        sandbox_backend=config.sandbox_backend,
         verbosity=None if verbosity is None else verbosity.value,
         context_window=known if config.model_context_window is None else config.model_context_window,
         max_output_tokens=config.model_max_output_tokens,
