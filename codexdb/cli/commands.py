@@ -11,6 +11,7 @@ import click
 import codexdb as package
 from codexdb.cli.approvals import approvals
 from codexdb.cli.page import Option, Page
+from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
@@ -355,6 +356,7 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
 
 
 codexdb.add_command(approvals)
+codexdb.add_command(sandbox)
 
 
 @codexdb.group()

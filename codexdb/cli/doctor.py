@@ -63,6 +63,7 @@ def _findings(database: Path) -> Iterator[Finding]:
     yield Finding("program", "ok", f"codexdb {codexdb.__version__}, Python {platform.python_version()}")
     yield _sqlite()
     yield from _configuration()
+    yield from _sandbox()
     yield from _database(database)
 
 
@@ -94,6 +95,19 @@ def _configuration() -> Iterator[Finding]:
         yield Finding("model", "wrong", model, f"The variable {missing} holds no key: turns cannot be worked here.")
     else:
         yield Finding("model", "ok", model)
+
+
+def _sandbox() -> Iterator[Finding]:
+    from codexdb.agent.sandbox.choice import survey
+
+    found = survey()
+    works = any(each.why_not is None for each in found)
+    advice = "" if works else "Nothing can hold commands to read-only or workspace-write. On Linux, install bubblewrap."
+    for each in found:
+        if each.why_not is None:
+            yield Finding("sandbox", "ok", f"{each.what}: works")
+        else:
+            yield Finding("sandbox", "note", f"{each.what}: {each.why_not}", advice)
 
 
 def _database(database: Path) -> Iterator[Finding]:

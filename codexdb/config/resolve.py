@@ -27,6 +27,7 @@ from codexdb.config.schema import (
     Inherit,
     McpServerTable,
     Profile,
+    SandboxBackend,
     Summary,
     load,
     unknown_keys,
@@ -108,6 +109,7 @@ class Resolved:
     reasoning: JsonObject | None  # {"effort", "summary"}; None for models that do not reason
     environment: EnvironmentPolicy
     workspace: WorkspaceWrite
+    sandbox_backend: SandboxBackend  # what is asked for; whether it works here is found out when it is needed
     verbosity: str | None  # "low", "medium" or "high"; None: the endpoint's own
     context_window: int | None  # tokens; None: not configured, and the model is not known
     max_output_tokens: int | None  # of one answer; None: the endpoint's own
@@ -216,6 +218,7 @@ def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, en
         reasoning=_reasoning(settings.model, profile, config),
         environment=_environment_policy(config.shell_environment_policy),
         workspace=_workspace(config, settings.cwd),
+        sandbox_backend=config.sandbox_backend,
         verbosity=None if verbosity is None else verbosity.value,
         context_window=known if config.model_context_window is None else config.model_context_window,
         max_output_tokens=config.model_max_output_tokens,

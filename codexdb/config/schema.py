@@ -28,6 +28,15 @@ class Inherit(StrEnum):
     NONE = "none"
 
 
+class SandboxBackend(StrEnum):
+    """What may hold commands to their sandbox mode. AUTO: the best that works."""
+
+    AUTO = "auto"
+    BWRAP = "bwrap"
+    LANDLOCK = "landlock"
+    NONE = "none"
+
+
 class Effort(StrEnum):
     """How much a model thinks. Newer files hold values that the original did not know."""
 
@@ -65,6 +74,7 @@ def _file_name(text: str) -> str:
 # An enum of a strict model would refuse the texts of a TOML file.
 _Approval = Annotated[ApprovalPolicy, Field(strict=False)]
 _Sandbox = Annotated[SandboxMode, Field(strict=False)]
+_Backend = Annotated[SandboxBackend, Field(strict=False)]
 _Effort = Annotated[Effort, Field(strict=False)]
 _Summary = Annotated[Summary, Field(strict=False)]
 _Verbosity = Annotated[Verbosity, Field(strict=False)]
@@ -170,6 +180,7 @@ class Config(Profile):
     profiles: dict[str, Profile] = {}
     model_providers: dict[str, ProviderTable] = {}
     sandbox_workspace_write: WorkspaceWriteTable = WorkspaceWriteTable()
+    sandbox_backend: _Backend = SandboxBackend.AUTO
     shell_environment_policy: EnvironmentTable = EnvironmentTable()
     model_supports_reasoning_summaries: bool = False
     model_context_window: _Count | None = None

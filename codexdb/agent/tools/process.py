@@ -20,6 +20,9 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from codexdb.agent.sandbox.bwrap import ask_to_end
+from codexdb.agent.sandbox.confinement import Backend, Confinement
+from codexdb.agent.sandbox.launch import launch
 from codexdb.agent.tools.reaper import Reaper, kill_group, started_at
 from codexdb.domain import limits
 
@@ -42,7 +45,8 @@ class SpawnFailed(Exception):  # noqa: N818 - an outcome the model is told about
 class Ending:
     """How a command ended. `exit_code` is None where a signal ended it, then `signal` tells which.
 
-    Both are None where the process did not even end on SIGKILL (an unreachable network disk does that).
+    Both are None where the process did not even end on SIGKILL (an unreachable network disk does that). Of a command
+    under bubblewrap, only a SIGKILL of ours is told as `signal`; other signals are exit code 128 and their number.
     """
 
     exit_code: int | None
@@ -103,7 +107,10 @@ class RunningProcess:
         os.close(self._child.stderr)
 
     async def _terminate(self, grace_ms: int) -> None:
-        kill_group(self.pid, signal.SIGTERM)
+        if self._child.backend is Backend.BWRAP:
+            await anyio.to_thread.run_sync(ask_to_end, self.pid)
+        else:
+            kill_group(self.pid, signal.SIGTERM)
         if not await self._exit.within(grace_ms):
             kill_group(self.pid, signal.SIGKILL)
             await self._exit.within(REAP_MS)
@@ -116,20 +123,31 @@ class RunningProcess:
 
 
 @asynccontextmanager
-async def start(argv: Sequence[str], *, cwd: str, environment: Mapping[str, str]) -> AsyncGenerator[RunningProcess]:
+async def start(
+    argv: Sequence[str],
+    *,
+    cwd: str,
+    environment: Mapping[str, str],
+    confinement: Confinement | None = None,
+    backend: Backend = Backend.NONE,
+) -> AsyncGenerator[RunningProcess]:
     """Spawn `argv` (not empty; searched in the environment's PATH) with nothing on its stdin.
+
+    A `confinement` is held by the `backend`, or the command does not start. Without one it may do what we may.
 
     However the block is left, the whole process group is dead and the leader reaped afterwards: by itself, or by
     SIGTERM and, `CANCEL_GRACE_MS` later, SIGKILL. Cancellation waits for that. It dies with this server too (see
     `reaper`).
 
     Raises:
-        SpawnFailed: the program or the directory is not there or may not be used, or an argument cannot be passed on.
+        SpawnFailed: the program or the directory is not there or may not be used, an argument cannot be passed on, or
+            nothing holds the confinement.
     """
     try:
-        child = await anyio.to_thread.run_sync(_spawn, tuple(argv), cwd, dict(environment))
+        child = await anyio.to_thread.run_sync(_spawn, tuple(argv), cwd, dict(environment), confinement, backend)
     except OSError as error:
-        raise SpawnFailed(f"{error.strerror} (os error {error.errno})") from error
+        why = str(error) if error.errno is None else f"{error.strerror} (os error {error.errno})"
+        raise SpawnFailed(why) from error
     except ValueError as error:  # a zero byte, or characters that the file system's encoding does not have
         raise SpawnFailed("nul byte found in provided data" if "null byte" in str(error) else str(error)) from error
     process = RunningProcess(child)
@@ -144,26 +162,29 @@ async def start(argv: Sequence[str], *, cwd: str, environment: Mapping[str, str]
 class _Child:
     popen: subprocess.Popen[bytes]
     started_at: str
+    backend: Backend  # that holds it, if any
     key: int  # of the registration with the reaper
     stdout: int
     stderr: int
 
 
-def _spawn(argv: tuple[str, ...], cwd: str, environment: dict[str, str]) -> _Child:
+def _spawn(
+    argv: tuple[str, ...], cwd: str, environment: dict[str, str], confinement: Confinement | None, backend: Backend
+) -> _Child:
     """In a worker thread: fork and exec take a quarter of a millisecond here, and many on a slow disk."""
     stdout, stdout_write = os.pipe()
     stderr, stderr_write = os.pipe()
     try:
         key = reaper.announce((stdout, stderr))
         try:
-            popen = subprocess.Popen(  # noqa: S603 - running what the model asks for is the purpose
+            popen = launch(
                 argv,
                 cwd=cwd,
-                env=environment,
-                stdin=subprocess.DEVNULL,
+                environment=environment,
                 stdout=stdout_write,
                 stderr=stderr_write,
-                start_new_session=True,
+                confinement=confinement,
+                backend=backend,
             )
             born = _register(key, popen)
         except BaseException:
@@ -178,7 +199,8 @@ def _spawn(argv: tuple[str, ...], cwd: str, environment: dict[str, str]) -> _Chi
         os.close(stderr_write)
     os.set_blocking(stdout, False)
     os.set_blocking(stderr, False)
-    return _Child(popen, born, key, stdout, stderr)
+    holder = Backend.NONE if confinement is None else backend
+    return _Child(popen, born, holder, key, stdout, stderr)
 
 
 def _register(key: int, popen: subprocess.Popen[bytes]) -> str:
