@@ -11,7 +11,6 @@ import anyio
 import anyio.to_thread
 import click
 
-from codexdb.agent.tools import shell
 from codexdb.app import Application, Options, open_application
 from codexdb.cli.serve import application_options
 from codexdb.cli.serve_options import ServeOptions
@@ -22,6 +21,7 @@ from codexdb.domain.event import CommittedEvent, Delta
 from codexdb.domain.ids import new_id, parse_id
 from codexdb.domain.limits import LINE_BYTES_MAX
 from codexdb.domain.outcome import SendOutcome, Started
+from codexdb.domain.session import ApprovalPolicy
 from codexdb.protocol.turn_tools import refusal
 from codexdb.service.sessions import Message, SessionService
 from codexdb.store.feed import News, Subscription
@@ -141,10 +141,10 @@ async def _accept(application: Application, ask: Ask, session_id: str, view: Tur
         return await application.service.send(session_id, message)
     resolved = application.config.resolve(ask.settings)
     settings = resolved.settings
-    if isinstance(shell.decide(settings), shell.Refused):
+    if settings.approval_policy is ApprovalPolicy.UNTRUSTED:
         view.note(
-            f"Commands are refused under sandbox {settings.sandbox_mode} with approvals {settings.approval_policy}. "
-            "To let them run with all your rights: -s danger-full-access -a never"
+            "Nobody can be asked here, so commands that do more than read are refused under approvals untrusted. "
+            "To let them run in the sandbox: -a never"
         )
     return await application.service.open_and_send(session_id, resolved, "exec", message)
 

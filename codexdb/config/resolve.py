@@ -32,6 +32,7 @@ from codexdb.config.schema import (
     load,
     unknown_keys,
 )
+from codexdb.domain.approval import Fallback
 from codexdb.domain.errors import CredentialsMissingError, InvalidConfigError
 from codexdb.domain.json import JsonObject, encode
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
@@ -119,6 +120,7 @@ class Resolved:
     show_raw_agent_reasoning: bool
     shell_timeout_ms: int  # of a command for which the model asks no other
     budget: TurnBudget
+    approval_fallback: Fallback  # what becomes of a question that nobody can be asked
     notify: tuple[str, ...] = field(repr=False)  # what to run after a turn, with one more argument; empty: nothing
     mcp_servers: tuple[McpServer, ...]  # those that are enabled, by name
     user_instructions: str | None = field(repr=False)  # of AGENTS.md files; always None for a session that is reopened
@@ -228,6 +230,7 @@ def _complete(settings: SessionSettings, secrets: JsonObject, config: Config, en
         show_raw_agent_reasoning=config.show_raw_agent_reasoning,
         shell_timeout_ms=config.shell_timeout_ms,
         budget=TurnBudget(budget.requests, budget.tokens, budget.seconds),
+        approval_fallback=config.approval_fallback,
         notify=tuple(config.notify),
         mcp_servers=tuple(
             _mcp_server(name, table) for name, table in sorted(config.mcp_servers.items()) if table.enabled

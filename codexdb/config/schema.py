@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from codexdb.config.files import ConfigFile, is_secret, with_overrides
 from codexdb.config.mcp_server import MCP_STARTUP_TIMEOUT_S, MCP_TIMEOUT_S_MAX, MCP_TOOL_TIMEOUT_S
 from codexdb.config.provider import WireApi
+from codexdb.domain.approval import Fallback
 from codexdb.domain.errors import InvalidConfigError
 from codexdb.domain.json import JsonObject, decode_object
 from codexdb.domain.limits import SHELL_TIMEOUT_MS, SHELL_TIMEOUT_MS_MAX
@@ -80,6 +81,7 @@ _Summary = Annotated[Summary, Field(strict=False)]
 _Verbosity = Annotated[Verbosity, Field(strict=False)]
 _Inherit = Annotated[Inherit, Field(strict=False)]
 _Wire = Annotated[WireApi, Field(strict=False)]
+_Fallback = Annotated[Fallback, Field(strict=False)]
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(ge=1)]
 _Seconds = Annotated[float, Field(gt=0, le=MCP_TIMEOUT_S_MAX)]
@@ -195,6 +197,7 @@ class Config(Profile):
     notify: list[str] = Field([], repr=False)
     shell_timeout_ms: Annotated[int, Field(ge=1, le=SHELL_TIMEOUT_MS_MAX)] = SHELL_TIMEOUT_MS
     turn_budget: BudgetTable = BudgetTable()
+    approval_fallback: _Fallback = Fallback.DENY
     mcp_servers: dict[str, McpServerTable] = {}
 
 

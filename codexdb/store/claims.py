@@ -44,6 +44,7 @@ _waiting = (
         sessions.c.public_id,
         func.max(last_event_at_ms, func.coalesce(_answered_at_ms, 0)),
         turns.c.last_agent_message,
+        turns.c.accepted_by_id,
     )
     .select_from(
         turns.join(sessions, sessions.c.id == turns.c.session_id).outerjoin(
@@ -97,6 +98,9 @@ class Leftover:
     started_at: str
 
 
+_WaitingRow = tuple[int, str, int, str, int, str, int, str | None, int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A turn that holds its session and has no worker."""
@@ -109,6 +113,7 @@ class Waiting:
     session_id: str
     touched_at_ms: int  # when something last happened in its session
     answer: str | None  # the last word, if all of it is on record
+    accepted_by: int | None  # the worker of the process that accepted its message
 
 
 def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> int:
@@ -165,7 +170,7 @@ def claim_waiting(
     for turn_key in turn_keys:
         row = transaction.one(_WAITING_TURN, turn_key=turn_key)
         if row is not None:
-            turn = Waiting(*cast("tuple[int, str, int, str, int, str, int, str | None]", row))
+            turn = Waiting(*cast("_WaitingRow", row))
             taken += _claim(transaction, turn, worker_key, policy, now_ms)
     return taken
 
@@ -187,7 +192,9 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
 async def waiting(readers: Readers, uid: int, home: str, limit: int) -> Sequence[Waiting]:
     """Turns that wait for a worker and were accepted under this user and CODEX_HOME, the oldest first."""
     rows = await readers.all(_WAITING, {"uid": uid, "home": home, "limit": limit})
-    return [Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None]]", rows)]
+    return [
+        Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None, int | None]]", rows)
+    ]
 
 
 async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:

@@ -14,7 +14,8 @@ from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.domain.worker import Claim
 from codexdb.store import pages
 from codexdb.store.sessions import read_settings
-from codexdb.worker.turn import TurnContext, command_environment
+from codexdb.worker.hands import command_environment
+from codexdb.worker.turn import TurnContext
 
 NOTIFY_PROCESSES_MAX = 4  # at a time; a program that never ends must not pile up
 NOTIFY_START_MS = 500  # a server that goes down starts the last one within that; its exit has 1.5 s in all

@@ -2,30 +2,31 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from codexdb.agent import compaction
-from codexdb.agent.calls import CallContext
-from codexdb.agent.history import BYTES_PER_TOKEN
 from codexdb.agent.loop import TurnLoop
 from codexdb.agent.model import ModelClient
 from codexdb.agent.plan import Compaction, LeftOff, Spent, TurnPlan
 from codexdb.agent.prompts import base_instructions
-from codexdb.agent.tools import plan, shell
+from codexdb.agent.tools.mcp_client import ToolLists
+from codexdb.agent.tools.mcp_servers import McpTools
 from codexdb.config.provider import Provider
 from codexdb.config.resolve import Resolved
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import CodexDBError
+from codexdb.domain.event import background_event
 from codexdb.domain.item import Item
 from codexdb.domain.json import decode_object
-from codexdb.domain.limits import TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MIN, TOOL_OUTPUT_STORED_BYTES_MAX
+from codexdb.domain.record import Entry
 from codexdb.domain.session import SessionSettings
 from codexdb.domain.worker import Claim
 from codexdb.store import pages
 from codexdb.store.claims import Waiting
 from codexdb.store.database import Store
 from codexdb.store.sessions import read_settings
+from codexdb.worker.hands import call_context, tools_of
 from codexdb.worker.journal import RowJournal
 
 COMPACT_AT = 0.9  # of the model's window: what is left must hold a whole answer
@@ -47,6 +48,7 @@ class TurnContext:
     clock: Clock
     reopen: ReopenSettings
     model_of: Callable[[Provider], ModelClient]
+    tool_lists: ToolLists = field(default_factory=ToolLists)  # what MCP servers have listed, so that few are started
 
 
 async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal, *, again: bool) -> str | None:
@@ -57,39 +59,52 @@ async def work_turn(context: TurnContext, claim: Claim, journal: RowJournal, *, 
         Asked: a person has to decide first.
         CodexDBError: the turn failed; `kind` and message say how.
     """
-    plan = await prepare(context, claim, again=again)
-    return await TurnLoop(plan.turn, journal, plan.model, context.clock).run()
+    settings = await read_settings(context.store.readers, claim.fence.session_key)
+    resolved = context.reopen(settings, claim.session_id, claim.turn_id)
+    if not resolved.mcp_servers:
+        return await _work(context, claim, journal, settings, resolved, None, again=again)
+    async with McpTools(resolved.mcp_servers, claim.session_id, settings.cwd, lists=context.tool_lists) as mcp:
+        return await _work(context, claim, journal, settings, resolved, mcp, again=again)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A turn and the endpoint to work it with."""
+async def _work(
+    context: TurnContext,
+    claim: Claim,
+    journal: RowJournal,
+    settings: SessionSettings,
+    resolved: Resolved,
+    mcp: McpTools | None,
+    *,
+    again: bool,
+) -> str | None:
+    plan = await _plan(context, claim, settings, resolved, mcp, again=again)
+    if mcp is not None:
+        journal.append(Entry(events=[background_event(notice) for notice in mcp.notices()]))
+    model = context.model_of(resolved.provider)
+    return await TurnLoop(plan, journal, model, context.clock).run()
 
-    turn: TurnPlan
-    model: ModelClient
 
-
-async def prepare(context: TurnContext, claim: Claim, *, again: bool) -> Prepared:
+async def _plan(
+    context: TurnContext,
+    claim: Claim,
+    settings: SessionSettings,
+    resolved: Resolved,
+    mcp: McpTools | None,
+    *,
+    again: bool,
+) -> TurnPlan:
     """Everything that the turn is worked with, read from rows and config.toml."""
     fence = claim.fence
-    settings = await read_settings(context.store.readers, fence.session_key)
-    resolved = context.reopen(settings, claim.session_id, claim.turn_id)
     rows = await pages.history(context.store.readers, fence.session_key)
     recorded = [decode_object(payload) for payload, _ in rows]
-    turn = TurnPlan(
+    return TurnPlan(
         session_id=claim.session_id,
         model=settings.model,
         model_provider=settings.model_provider,
         instructions=settings.base_instructions or base_instructions(),
         history=compaction.visible(recorded),
-        tools=[shell.SPEC, plan.SPEC] if settings.include_plan_tool else [shell.SPEC],
-        calls=CallContext(
-            settings,
-            command_environment(resolved),
-            context.clock,
-            resolved.shell_timeout_ms,
-            _output_bytes_max(resolved),
-        ),
+        tools=await tools_of(settings, mcp),
+        calls=await call_context(context.store, context.clock, claim, settings, resolved, mcp),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         reasoning=resolved.reasoning,
         verbosity=resolved.verbosity,
@@ -107,7 +122,6 @@ async def prepare(context: TurnContext, claim: Claim, *, again: bool) -> Prepare
         left_off=await _left_off(context, claim) if again else LeftOff(),
         renew=lambda: _renewed(context, claim, settings, resolved.provider),
     )
-    return Prepared(turn, context.model_of(resolved.provider))
 
 
 def _renewed(context: TurnContext, claim: Claim, settings: SessionSettings, refused: Provider) -> ModelClient | None:
@@ -142,13 +156,6 @@ def _uncounted(rows: Sequence[tuple[str, int | None]], turn_key: int) -> int:
     return next(since, len(rows))
 
 
-def _output_bytes_max(resolved: Resolved) -> int:
-    tokens = resolved.tool_output_token_limit
-    if tokens is None:
-        return TOOL_OUTPUT_BYTES_MAX
-    return min(max(tokens * BYTES_PER_TOKEN, TOOL_OUTPUT_BYTES_MIN), TOOL_OUTPUT_STORED_BYTES_MAX)
-
-
 def _compact_limit(resolved: Resolved) -> int | None:
     if resolved.auto_compact_token_limit is not None:
         return resolved.auto_compact_token_limit
@@ -165,10 +172,3 @@ async def can_be_worked(context: TurnContext, turn: Waiting) -> bool:
     except CodexDBError:
         return True
     return provider.missing_key(os.environ) is None
-
-
-def command_environment(resolved: Resolved) -> dict[str, str]:
-    """What commands get: without the variables in which config.toml looks for the provider's secrets."""
-    provider = resolved.provider
-    secret = {provider.env_key, *provider.env_http_headers.values()}
-    return resolved.environment.environment({key: value for key, value in os.environ.items() if key not in secret})

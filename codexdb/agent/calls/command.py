@@ -1,5 +1,7 @@
 """Calls of `shell`: decided by policy or by a person, run in the sandbox or without it."""
 
+import anyio
+
 from codexdb.agent.calls.context import CallContext, answered, ask, refuse, settle_intent
 from codexdb.agent.calls.patch import run_patch
 from codexdb.agent.journal import Journal
@@ -18,8 +20,6 @@ from codexdb.domain.limits import TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem, OpenCall
 from codexdb.domain.transition import ApprovalState
 
-import anyio
-
 STOPPED = "The command was stopped while it ran. What it did until then stands. It had printed:"
 REJECTED = "exec command rejected by user"
 RETRY_REASON = "command failed; retry without sandbox?"
@@ -27,9 +27,7 @@ RETRY_REASON = "command failed; retry without sandbox?"
 
 async def run_command(context: CallContext, journal: Journal, call: OpenCall) -> Item | None:
     """See `run_call`."""
-    command = shell.parse(
-        str(call.item["arguments"]), cwd=context.settings.cwd, timeout_ms=context.shell_timeout_ms
-    )
+    command = shell.parse(str(call.item["arguments"]), cwd=context.settings.cwd, timeout_ms=context.shell_timeout_ms)
     if isinstance(command, shell.Refused):
         return refuse(journal, call, command.text)
     arrival = recognise(command.argv)
@@ -81,7 +79,9 @@ def _ask(
     return ask(context, journal, call, "exec", {**question}, [*before, told])
 
 
-async def _run_freely(context: CallContext, journal: Journal, call: OpenCall, command: shell.ShellCommand) -> Item | None:
+async def _run_freely(
+    context: CallContext, journal: Journal, call: OpenCall, command: shell.ShellCommand
+) -> Item | None:
     """A person has said yes: once, without the sandbox."""
     if call.started:
         journal.append(Entry(events=[event.background_event("retrying command without sandbox")]))

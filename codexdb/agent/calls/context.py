@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from codexdb.agent.tools.mcp_servers import McpTools
 
 NOBODY_TO_ASK = (
-    "The call was not made. It needs a person's approval, and nobody is connected who could be asked. Do not try the same "
-    "again; say what you wanted to do and why, and go on with what needs no approval."
+    "The call was not made. It needs a person's approval, and nobody is connected who could be asked. Do not try the "
+    "same again; say what you wanted to do and why, and go on with what needs no approval."
 )
 
 
@@ -80,8 +80,8 @@ def answered(call: OpenCall) -> ApprovalState | None:
 def ask(
     context: CallContext, journal: Journal, call: OpenCall, kind: str, question: JsonObject, told: list[event.Event]
 ) -> Item | None:
-    """Put a question to a person on record, with the events that tell of it. Where nobody can be asked, it is denied with
-    that, and the model is told so.
+    """Put a question to a person on record, with the events that tell of it. Where nobody can be asked, it is denied
+    with that, and the model is told so.
     """
     new = NewApproval(new_id(), call.id, kind, question, context.fallback)
     if context.fallback is Fallback.WAIT:

@@ -11,8 +11,8 @@ from codexdb.agent.journal import Journal
 from codexdb.agent.sandbox.confinement import Backend, within
 from codexdb.agent.tools import shell
 from codexdb.agent.tools.patch import diff, events, grammar, program
-from codexdb.agent.tools.patch.apply import apply
 from codexdb.agent.tools.patch.apply import Failed as NotApplied
+from codexdb.agent.tools.patch.apply import apply
 from codexdb.agent.tools.patch.verify import Plan, verify
 from codexdb.domain import crash, event
 from codexdb.domain.approval import Fallback
@@ -56,7 +56,9 @@ async def _decide(context: CallContext, journal: Journal, call: OpenCall, text: 
     inside = mode is SandboxMode.DANGER_FULL_ACCESS or _all_within(plan, roots)
     granted = _all_within(plan, tuple(context.remembered.roots))
     held = context.confinement is None or context.backend is not Backend.NONE
-    if granted or (policy is not ApprovalPolicy.UNTRUSTED and (inside or (policy is ApprovalPolicy.ON_FAILURE and held))):
+    if granted or (
+        policy is not ApprovalPolicy.UNTRUSTED and (inside or (policy is ApprovalPolicy.ON_FAILURE and held))
+    ):
         return await _apply(context, journal, call, text, plan, asked=granted)
     if policy is ApprovalPolicy.NEVER:
         return refuse(journal, call, READ_ONLY if mode is SandboxMode.READ_ONLY else OUTSIDE)
@@ -146,5 +148,3 @@ async def _turn_diff(context: CallContext, plan: Plan) -> list[event.Event]:
         return []
     shown.told = text
     return [event.turn_diff(text)]
-
-

@@ -16,7 +16,9 @@ SHELL_NAMES = frozenset({"shell", "container.exec"})  # the second is what some 
 PATCH_NAME = "apply_patch"
 
 
-async def run_call(context: CallContext, journal: Journal, call: OpenCall) -> Item | None:
+async def run_call(  # noqa: PLR0911 - one kind of tool after another
+    context: CallContext, journal: Journal, call: OpenCall
+) -> Item | None:
     """Work off a call that is on record; returns its output item, which is appended by then. None: a person was asked,
     now or before, and has not answered.
 

@@ -1,7 +1,7 @@
 """The `shell` tool: run one program with its arguments, and tell the model what it printed.
 
-Owns the arguments and the texts that come back. `process` runs it, `output` bounds it; whether it may run, and whether in
-the sandbox, is decided elsewhere.
+Owns the arguments and the texts that come back. `process` runs it, `output` bounds it; whether it may run, and whether
+in the sandbox, is decided elsewhere.
 """
 
 import math
@@ -23,11 +23,11 @@ from codexdb.domain import limits
 from codexdb.domain.json import JsonObject, decode, encode
 
 _DESCRIPTION = (
-        "Run a program and wait for it to end. `command` is the program followed by its arguments, passed on as they "
-        'are: for pipes, redirections, globs or variables use ["bash", "-lc", "<script>"]. It has no input and no '
-        "terminal. "
-        "Standard output and standard error come back together, in the order they were printed; of a long output the "
-        "middle is left out. Everything the command started is ended with it, so nothing goes on in the background."
+    "Run a program and wait for it to end. `command` is the program followed by its arguments, passed on as they "
+    'are: for pipes, redirections, globs or variables use ["bash", "-lc", "<script>"]. It has no input and no '
+    "terminal. "
+    "Standard output and standard error come back together, in the order they were printed; of a long output the "
+    "middle is left out. Everything the command started is ended with it, so nothing goes on in the background."
 )
 _ESCALATION = (
     " It runs in a sandbox. If that stops a command that is needed, make the call again with "

@@ -1,0 +1,100 @@
+"""What a turn's calls may do, and what holds them to it: read from rows and config.toml, before the turn begins."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import anyio.to_thread
+
+from codexdb.agent.calls.context import CallContext, Remembered
+from codexdb.agent.history import BYTES_PER_TOKEN
+from codexdb.agent.model import ToolSpec
+from codexdb.agent.sandbox.choice import choose
+from codexdb.agent.sandbox.confinement import Backend
+from codexdb.agent.sandbox.mode import confinement_of
+from codexdb.agent.tools import plan, shell, view_image
+from codexdb.agent.tools.mcp_servers import McpTools
+from codexdb.agent.tools.patch import spec as patch_spec
+from codexdb.config.resolve import Resolved
+from codexdb.domain.approval import Fallback
+from codexdb.domain.clock import Clock
+from codexdb.domain.json import JsonObject
+from codexdb.domain.limits import TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MIN, TOOL_OUTPUT_STORED_BYTES_MAX
+from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
+from codexdb.domain.worker import Claim
+from codexdb.store import approvals, pages
+from codexdb.store.database import Store
+from codexdb.store.turns import FALLBACK_SETTING
+
+SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
+
+
+async def call_context(
+    store: Store, clock: Clock, claim: Claim, settings: SessionSettings, resolved: Resolved, mcp: McpTools | None
+) -> CallContext:
+    """What the calls of this turn run with."""
+    environment = command_environment(resolved)
+    confinement = await anyio.to_thread.run_sync(confinement_of, settings, resolved.workspace, environment)
+    remembered = await approvals.remembered(store.readers, claim.fence.session_key, settings.cwd)
+    own = await pages.turn_settings(store.readers, claim.fence.turn_key)
+    return CallContext(
+        settings=settings,
+        environment=environment,
+        clock=clock,
+        shell_timeout_ms=resolved.shell_timeout_ms,
+        output_bytes_max=_output_bytes_max(resolved),
+        fallback=Fallback(str(own.get(FALLBACK_SETTING, resolved.approval_fallback))),
+        remembered=_remembered(remembered),
+        confinement=confinement,
+        backend=Backend.NONE if confinement is None else await choose(resolved.sandbox_backend),
+        mcp=mcp,
+        keep_off=frozenset(_identities(store.path)),
+    )
+
+
+async def tools_of(settings: SessionSettings, mcp: McpTools | None) -> list[ToolSpec]:
+    """What the model may call, in an order that stays the same."""
+    may_escalate = (
+        settings.approval_policy is ApprovalPolicy.ON_REQUEST and settings.sandbox_mode is SandboxMode.WORKSPACE_WRITE
+    )
+    offered = [shell.spec(may_escalate=may_escalate), patch_spec.spec()]
+    offered += [plan.SPEC] if settings.include_plan_tool else []
+    return [*offered, view_image.SPEC, *(await mcp.specs() if mcp is not None else [])]
+
+
+def command_environment(resolved: Resolved) -> dict[str, str]:
+    """What commands get: without the variables in which config.toml looks for the provider's secrets."""
+    provider = resolved.provider
+    secret = {provider.env_key, *provider.env_http_headers.values()}
+    return resolved.environment.environment({key: value for key, value in os.environ.items() if key not in secret})
+
+
+def _remembered(found: Sequence[tuple[str, JsonObject]]) -> Remembered:
+    by_kind: dict[str, list[JsonObject]] = {"exec": [], "patch": [], "tool": []}
+    for kind, question in found:
+        by_kind[kind].append(question)
+    return Remembered(
+        commands=frozenset(tuple(cast("list[str]", each["command"])) for each in by_kind["exec"]),
+        roots=frozenset(str(each["grant_root"]) for each in by_kind["patch"]),
+        tools=frozenset((str(each["server"]), str(each["tool"])) for each in by_kind["tool"]),
+    )
+
+
+def _output_bytes_max(resolved: Resolved) -> int:
+    tokens = resolved.tool_output_token_limit
+    if tokens is None:
+        return TOOL_OUTPUT_BYTES_MAX
+    return min(max(tokens * BYTES_PER_TOKEN, TOOL_OUTPUT_BYTES_MIN), TOOL_OUTPUT_STORED_BYTES_MAX)
+
+
+def _identities(database: Path) -> list[tuple[int, int]]:
+    """Our own files: opening and closing them here would drop SQLite's locks."""
+    found: list[tuple[int, int]] = []
+    for suffix in SIDE_FILES:
+        try:
+            status = database.with_name(database.name + suffix).stat()
+        except OSError:
+            continue
+        found.append((status.st_dev, status.st_ino))
+    return found
