@@ -218,7 +218,7 @@ PROCESSES = [
     Case("write through the server's root", 'echo x > "/proc/$PID/root$OUT/new"', "d"),
     Case("write through the server's directory", 'echo x > "/proc/$PID/cwd/new"', "d"),
     py("see the server's files", "os.readlink('/proc/%s/fd/0' % os.environ['PID'])", "d"),
-    Case("mount", "mount -t tmpfs x dir", root="d", user=""),
+    Case("mount", "mount -t tmpfs x dir && umount dir", root="d", user=""),
     Case("remount", 'mount -o remount,rw,bind / ; echo x > "$OUT/new"', modes="rw"),
     Case("a mount namespace", "unshare -m true", root="d", user=""),
     Case(
