@@ -31,7 +31,7 @@ def approvals() -> None:
 @_JSON
 @_DB
 def list_all(closed: bool, as_json: bool, db: str | None) -> None:  # noqa: FBT001 - flags
-    """Show the questions that wait for an answer, the oldest first."""
+    """Show the questions that wait, the oldest first."""
     from codexdb.cli.answers import show
 
     sys.exit(show(db, closed=closed, as_json=as_json))
@@ -49,7 +49,9 @@ def list_all(closed: bool, as_json: bool, db: str | None) -> None:  # noqa: FBT0
 @_JSON
 @_DB
 def decide(approval: str, decision: str, as_json: bool, db: str | None) -> None:  # noqa: FBT001 - a flag
-    """Answer the question APPROVAL with DECISION; the turn goes on by it, in whatever server takes it.
+    """Answer the question APPROVAL with DECISION.
+
+    The turn goes on by it, in whatever server takes it.
 
     `approved` lets the call run this once, `approved_for_session` also when this session asks for the very same again,
     `approved_always` in every session of the same directory. `denied` tells the model no, `abort` ends the turn. The

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from codexdb.agent.tools.output import Capture
-from codexdb.agent.tools.shell import SPEC, Allowed, Refused, ShellCommand, ShellResult, decide, parse, run
+from codexdb.agent.tools.shell import Refused, ShellCommand, ShellResult, parse, run, spec
 from codexdb.domain import limits
 from codexdb.domain.json import JsonObject, decode_object
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
@@ -101,24 +101,19 @@ def test_arguments_that_cannot_be_used_are_answered_with_the_reason(arguments: s
 
 
 def test_the_tool_asks_for_an_array_of_strings_and_nothing_it_would_not_read() -> None:
-    assert SPEC.name == "shell"
-    assert SPEC.parameters["required"] == ["command"]
-    assert set(cast("JsonObject", SPEC.parameters["properties"])) == {"command", "workdir", "timeout_ms"}
+    offered = spec()
+    assert offered.name == "shell"
+    assert offered.parameters["required"] == ["command"]
+    plain = {"command", "workdir", "timeout_ms"}
+    assert set(cast("JsonObject", offered.parameters["properties"])) == plain
+    more = spec(may_escalate=True).parameters
+    assert set(cast("JsonObject", more["properties"])) == plain | {"with_escalated_permissions", "justification"}
 
 
-# -- decision ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("policy", ApprovalPolicy)
-@pytest.mark.parametrize("mode", SandboxMode)
-def test_only_full_access_without_questions_runs_anything(policy: ApprovalPolicy, mode: SandboxMode) -> None:
-    decision = decide(settings(policy, mode))
-    if mode is SandboxMode.DANGER_FULL_ACCESS and policy is not ApprovalPolicy.UNTRUSTED:
-        assert decision == Allowed()
-    else:
-        assert isinstance(decision, Refused)
-        assert "not run" in decision.text
-        assert "danger-full-access" in decision.text  # what the user can change
+def test_a_request_for_more_rights_is_read_with_its_reason() -> None:
+    command = parse('{"command":["x"],"with_escalated_permissions":true,"justification":"to fetch"}', cwd="/p")
+    assert isinstance(command, ShellCommand)
+    assert (command.escalated, command.justification) == (True, "to fetch")
 
 
 # -- running -------------------------------------------------------------------------------------------------------

@@ -307,6 +307,12 @@ _ALL = (
         "later versions do, and it saves requests",
     ),
     Difference(
+        "more-tools",
+        "offers the model shell, and update_plan where it was asked for",
+        "also offers apply_patch, view_image, and the tools of configured servers under their own schemas",
+        "later versions do, and a patch that is a call of its own needs no shell",
+    ),
+    Difference(
         "plan-states",
         "lets a step of update_plan have any text for its state",
         "lists the three states in the tool's schema",
