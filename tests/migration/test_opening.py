@@ -27,6 +27,9 @@ CALLS: dict[str, Message] = {
     "conversation_create": {},
     "conversation_read": {"conversation_id": SOME_ID},
     "conversation_stream": {"conversation_id": SOME_ID},
+    "conversation_fork": {"conversation_id": SOME_ID},
+    "conversation_archive": {"conversation_id": SOME_ID},
+    "conversation_compact": {"conversation_id": SOME_ID},
     "conversation_interrupt": {"conversation_id": SOME_ID},
     "conversations_list": {},
 }
