@@ -31,6 +31,8 @@ CALLS: dict[str, Message] = {
     "conversation_archive": {"conversation_id": SOME_ID},
     "conversation_compact": {"conversation_id": SOME_ID},
     "conversation_interrupt": {"conversation_id": SOME_ID},
+    "approvals_list": {},
+    "approval_decide": {"approval_id": SOME_ID, "decision": "denied"},
     "conversations_list": {},
 }
 
