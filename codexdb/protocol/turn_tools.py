@@ -230,8 +230,8 @@ async def _join(context: ToolContext, session_id: str, turn_id: str) -> Reply:
     """A repeat of an accepted call: wait for the first one's turn, and give the same answer."""
     with context.followers.joining(session_id) as subscription:
         while True:
-            await context.followers.asker.look(session_id, None)
             turn = await context.service.turn(turn_id)
+            await context.followers.asker.look(session_id, None)  # behind it: an ended turn's questions are taken back
             if turn is None or turn.ended_at_ms is not None:
                 return Reply(_repeated(session_id, turn_id, turn))
             if context.followers.lets_go(subscription):

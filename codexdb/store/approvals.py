@@ -105,6 +105,7 @@ _LIST = (
 _PENDING = Statement(_LIST.where(_pending))
 _PENDING_OF = Statement(_LIST.where(_pending, sessions.c.public_id == bindparam("session")))
 _ALL = Statement(_LIST)
+_ALL_OF = Statement(_LIST.where(sessions.c.public_id == bindparam("session")))
 _REMEMBERED = Statement(
     select(approvals.c.kind, approvals.c.question)
     .select_from(approvals.join(sessions, sessions.c.id == approvals.c.session_id))
@@ -211,7 +212,8 @@ async def listed(
 ) -> Sequence[ApprovalRow]:
     """Questions in the order they arose: of one session or of all, open ones or every one."""
     parameters = {"after_key": after_key, "limit": limit, "session": session_id}
-    statement = _PENDING_OF if session_id is not None else _PENDING if pending_only else _ALL
+    of_all, of_one = (_PENDING, _PENDING_OF) if pending_only else (_ALL, _ALL_OF)
+    statement = of_all if session_id is None else of_one
     return [ApprovalRow(*row) for row in await readers.all(statement, parameters)]  # pyright: ignore[reportArgumentType]
 
 

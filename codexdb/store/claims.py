@@ -1,7 +1,7 @@
 """How turns come to a worker: those of a dead one are rescued, those that wait are claimed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sqlalchemy import bindparam, func, select, text, update
@@ -45,6 +45,7 @@ _waiting = (
         func.max(last_event_at_ms, func.coalesce(_answered_at_ms, 0)),
         turns.c.last_agent_message,
         turns.c.accepted_by_id,
+        func.coalesce(_answered_at_ms >= last_event_at_ms, 0),
     )
     .select_from(
         turns.join(sessions, sessions.c.id == turns.c.session_id).outerjoin(
@@ -98,7 +99,7 @@ class Leftover:
     started_at: str
 
 
-_WaitingRow = tuple[int, str, int, str, int, str, int, str | None, int | None]
+_WaitingRow = tuple[int, str, int, str, int, str, int, str | None, int | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Waiting:
     touched_at_ms: int  # when something last happened in its session
     answer: str | None  # the last word, if all of it is on record
     accepted_by: int | None  # the worker of the process that accepted its message
+    decided: int  # whether a person's answer is the last that happened in it
 
 
 def rescue_all(transaction: Transaction, worker_key: int, policy: RescuePolicy, seen_at_ms: int, now_ms: int) -> int:
@@ -180,7 +182,8 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
     fence = Fence(turn.session_key, turn.turn_key, turn.attempt + 1, worker_key)
     claim = Claim(fence, turn.session_id, turn.turn_id, turn.submission_id)
     begun = turn.attempt > 0  # what was accepted and never begun has waited for a worker, however long that took
-    if begun and _is_stale(policy, turn.touched_at_ms, now_ms):
+    attended = replace(policy, resume=True) if turn.decided else policy  # it was not left: it waited for that answer
+    if begun and _is_stale(attended, turn.touched_at_ms, now_ms):
         _end_behind(transaction, claim, policy, now_ms)
         if turn.answer is None:
             end_lost(transaction, claim, STALE, now_ms)
@@ -192,9 +195,7 @@ def _claim(transaction: Transaction, turn: Waiting, worker_key: int, policy: Res
 async def waiting(readers: Readers, uid: int, home: str, limit: int) -> Sequence[Waiting]:
     """Turns that wait for a worker and were accepted under this user and CODEX_HOME, the oldest first."""
     rows = await readers.all(_WAITING, {"uid": uid, "home": home, "limit": limit})
-    return [
-        Waiting(*row) for row in cast("list[tuple[int, str, int, str, int, str, int, str | None, int | None]]", rows)
-    ]
+    return [Waiting(*row) for row in cast("list[_WaitingRow]", rows)]
 
 
 async def leftovers(readers: Readers, worker_key: int) -> Sequence[Leftover]:

@@ -6,23 +6,20 @@ from typing import cast
 from sqlalchemy import bindparam, func, select, text, update
 
 from codexdb.domain.approval import Decision
-from codexdb.domain.event import INTERRUPTED_MESSAGE, Event, TurnSuspended, error, task_complete, task_started
-from codexdb.domain.ids import new_id
+from codexdb.domain.event import INTERRUPTED_MESSAGE, Event, TurnSuspended, error, task_complete
 from codexdb.domain.item import assistant_message
-from codexdb.domain.json import decode_object
 from codexdb.domain.outcome import Decided, DecideOutcome
 from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TURN, TurnState
 from codexdb.domain.worker import Claim, Fence, InterruptRequest, WorkWaiting
 from codexdb.store import approvals
 from codexdb.store.calls import close_calls
-from codexdb.store.inputs import insert_inputs, move_inputs, undelivered, withdraw_undelivered
+from codexdb.store.inputs import withdraw_undelivered
 from codexdb.store.record import FORGET_DELTAS, announce_events, insert_events, insert_items, numbers
-from codexdb.store.sessions import change_settings
 from codexdb.store.statement import Statement
+from codexdb.store.succession import start_next
 from codexdb.store.tables import deltas, events, quoted, sessions, turns, workers
 from codexdb.store.transaction import Transaction
-from codexdb.store.turns import INSERT_TURN, next_turn_key
 
 _OPEN = text(f"turns.state IN ({quoted(tuple(s for s in TURN.states if s not in TURN.terminal))})")
 _ending: dict[str, object] = {
@@ -58,17 +55,6 @@ _HAND_ON = Statement(
     .where(sessions.c.id == bindparam("session_key"), sessions.c.active_turn_id == bindparam("turn_key"))
     .values(active_turn_id=bindparam("next_turn"))
 )
-_HOLD = Statement(
-    update(sessions)
-    .where(sessions.c.id == bindparam("session_key"), sessions.c.active_turn_id.is_(None))
-    .values(active_turn_id=bindparam("next_turn"))
-)
-_NEXT_QUEUED = Statement(
-    select(turns.c.id, turns.c.public_id, turns.c.submission_id, turns.c.settings, turns.c.accepted_by_id)
-    .where(turns.c.session_id == bindparam("session_key"), text("turns.state = 'queued'"))
-    .order_by(turns.c.id)
-    .limit(1)
-)
 _LEFT_BEHIND = Statement(
     select(turns.c.id, turns.c.public_id, turns.c.submission_id)
     .where(
@@ -85,29 +71,6 @@ _LEFT_BEHIND = Statement(
     )
     .order_by(turns.c.id)
 )
-_ours, _theirs = workers.alias(), workers.alias()
-_LIKE = Statement(  # whoever accepted the message, and a worker that could take it
-    select(_ours.c.id)
-    .select_from(_ours.join(_theirs, (_ours.c.uid == _theirs.c.uid) & (_ours.c.codex_home == _theirs.c.codex_home)))
-    .where(_ours.c.id == bindparam("worker"), _theirs.c.id == bindparam("accepted_by"))
-)
-_PROMOTE = Statement(
-    update(turns)
-    .where(turns.c.id == bindparam("turn_key"), turns.c.state == TurnState.QUEUED.value)
-    .values(
-        state=bindparam("new_state"),
-        attempt=bindparam("new_attempt"),
-        worker_id=bindparam("new_worker"),
-        started_at_ms=bindparam("started_at"),
-    )
-)
-_COUNT_TURN = Statement(
-    update(sessions)
-    .where(sessions.c.id == bindparam("session_key"))
-    .values(turn_count=sessions.c.turn_count + 1)
-    .returning(next_turn_key, sessions.c.turn_count)
-)
-_ACCEPTED_BY = Statement(select(turns.c.accepted_by_id).where(turns.c.id == bindparam("turn_key")))
 _TEXT_SO_FAR = Statement(
     select(deltas.c.attempt, deltas.c.item, deltas.c.text)
     .where(
@@ -351,7 +314,7 @@ def _conclude(
     insert_events(transaction, fence.session_key, fence.turn_key, seq, [ending.event], now_ms)
     announce_events(transaction, claim, seq, [ending.event])
     if transaction.run(_HAND_ON, session_key=fence.session_key, turn_key=fence.turn_key, next_turn=None):
-        _start_next(transaction, claim, next_worker, now_ms)
+        start_next(transaction, claim, next_worker, now_ms)
 
 
 def _partial_text(transaction: Transaction, fence: Fence) -> list[NewItem]:
@@ -361,63 +324,3 @@ def _partial_text(transaction: Transaction, fence: Fence) -> list[NewItem]:
         piece for *of, piece in rows if tuple(of) == rows[-1][:2]
     )  # what was tried before said it differently
     return [NewItem(assistant_message(said), partial=True)] if said else []
-
-
-def _start_next(transaction: Transaction, ended: Claim, worker: int | None, now_ms: int) -> None:
-    """Hand the free session to what was steered too late, else to the next queued turn."""
-    session_key = ended.fence.session_key
-    turn = _late_turn(transaction, ended, now_ms) or transaction.one(_NEXT_QUEUED, session_key=session_key)
-    if turn is None:
-        return
-    turn_key, turn_id, submission_id, changes, accepted_by = cast("tuple[int, str, str, str | None, int | None]", turn)
-    if accepted_by not in (None, worker) and not transaction.one(_LIKE, worker=worker, accepted_by=accepted_by):
-        worker = None
-    held = worker is not None
-    transaction.run(
-        _PROMOTE,
-        turn_key=turn_key,
-        new_state=(TurnState.RUNNING if held else TurnState.READY).value,
-        new_attempt=int(held),
-        new_worker=worker,
-        started_at=now_ms if held else None,
-    )
-    transaction.run(_HOLD, session_key=session_key, next_turn=turn_key)
-    claim = Claim(Fence(session_key, turn_key, 1, worker or 0), ended.session_id, turn_id, submission_id)
-    if changes is not None:
-        told = [NewItem(item) for item in change_settings(transaction, session_key, decode_object(changes))]
-        _, item_seq = numbers(transaction, session_key, 0, len(told), now_ms)
-        insert_items(transaction, session_key, None, item_seq, told, now_ms)
-    insert_inputs(transaction, claim.fence, undelivered(transaction, session_key, turn_key), now_ms)
-    seq, _ = numbers(transaction, session_key, 1, 0, now_ms)
-    insert_events(transaction, session_key, turn_key, seq, [task_started()], now_ms)
-    announce_events(transaction, claim, seq, [task_started()])
-    transaction.announce(claim if held else WorkWaiting())
-
-
-def _late_turn(transaction: Transaction, ended: Claim, now_ms: int) -> tuple[int, str, str, None, int | None] | None:
-    """Messages that were steered into a turn which ended first become a turn of their own."""
-    session_key = ended.fence.session_key
-    rows = undelivered(transaction, session_key, ended.fence.turn_key)
-    if not rows:
-        return None
-    turn_key, number = cast("tuple[int, int]", transaction.one(_COUNT_TURN, session_key=session_key))
-    turn_id = new_id()
-    accepted_by = cast("int | None", transaction.all(_ACCEPTED_BY, turn_key=ended.fence.turn_key)[0][0])
-    transaction.run(
-        INSERT_TURN,
-        id=turn_key,
-        public_id=turn_id,
-        session_id=session_key,
-        number=number,
-        state=TurnState.QUEUED.value,
-        attempt=0,
-        worker_id=None,
-        accepted_by_id=accepted_by,
-        submission_id=ended.submission_id,
-        settings=None,
-        trace_context=None,
-        created_at_ms=now_ms,
-        started_at_ms=None,
-    )
-    move_inputs(transaction, rows, turn_key)
-    return turn_key, turn_id, ended.submission_id, None, accepted_by
