@@ -248,7 +248,7 @@ _ALL = (
     Difference(
         "tokens-before-waiting",
         "sends token_count after the calls of an answer have run",
-        "reads the answer to its end before it waits for a person, so that token_count comes before the call",
+        "reads the answer to its end before it waits for a person, so that token_count comes before the call runs",
         "an endpoint does not keep a stream open for as long as people take",
     ),
     Difference(
