@@ -27,6 +27,7 @@ PROMPT = {"prompt": "work", "message_id": "m1"}
 WAIT_S = 15.0
 
 LEFT_BY_A_KILLED_SERVER = frozenset({"rescue.found", "rescue.taken"})  # passed only where there is something to rescue
+ASKING = frozenset({"approval.asked", "approval.waiting", "approval.decided"})  # passed only where a person is asked
 IN_ORDER = frozenset({"suspend.before"})  # passed only by a server that goes down in order
 AGAIN = ("commit.before:2", "commit.before:3", "commit.before:6", "commit.after:2", "commit.after:3", "commit.after:4")
 LATER = ("request.before:2", "stream.first_event:2", "item.taken:2", "response.ended:2")
@@ -57,11 +58,12 @@ def runs(pid: int) -> bool:
 
 class Scene:
     """One turn: a command that notes its pid in a file, then a last word. With `held`, the command goes on for long;
-    with `long`, the conversation is too long for the model once the command has run.
+    with `long`, the conversation is too long for the model once the command has run; with `asking`, a person has to
+    approve the command first.
     """
 
-    def __init__(self, home: Path, model: ScriptedModel, *, held: bool, long: bool) -> None:
-        self.home, self.model, self.long = home, model, long
+    def __init__(self, home: Path, model: ScriptedModel, *, held: bool, long: bool, asking: bool) -> None:
+        self.home, self.model, self.long, self.asking = home, model, long, asking
         self.mark = home / "mark"
         rest = "; exec sleep 60" if held else ""
         self._call = ("c1", "shell", json.dumps({"command": ["bash", "-c", f"echo $$ >> {self.mark}{rest}"]}))
@@ -95,14 +97,34 @@ def scene(request: pytest.FixtureRequest, home: Path) -> Scene:
     name = request.getfixturevalue("at").partition(":")[0]
     model: ScriptedModel = request.getfixturevalue("model")
     held = name in LEFT_BY_A_KILLED_SERVER | IN_ORDER
-    scene = Scene(home, model, held=held, long=name.startswith("compaction."))
+    scene = Scene(home, model, held=held, long=name.startswith("compaction."), asking=name in ASKING)
     model._responder = scene.respond  # pyright: ignore[reportPrivateUsage] - the fixture knows no responder
-    write_config(home, model.base_url, "responses")
+    write_config(home, model.base_url, "responses", approval_policy="untrusted" if scene.asking else "never")
     return scene
 
 
 def start(server: ServerProcess) -> None:
     server.start_tool("codex", PROMPT, id=1)
+
+
+def start_and_approve(server: ServerProcess) -> None:
+    start(server)
+    server.wait_request("elicitation/create", timeout=WAIT_S)
+    approve(server)
+
+
+def approve(server: ServerProcess) -> None:
+    """Say yes to the question, if it waits for an answer, and no earlier than it is asked."""
+    pending: list[Json] = []
+
+    def asked() -> bool:
+        found = server.call_tool("approvals_list", {"include_closed": True})["structuredContent"]["approvals"]
+        pending[:] = [each for each in found if each["state"] == "pending"]
+        return bool(found)
+
+    until(asked, "the question")
+    for each in pending:
+        server.call_tool("approval_decide", {"approval_id": each["approval_id"], "decision": "approved"})
 
 
 def crash_at(scene: Scene, at: str) -> ServerProcess:
@@ -117,7 +139,7 @@ def crash_at(scene: Scene, at: str) -> ServerProcess:
 
         return scene.die(at, leave)
     if name not in LEFT_BY_A_KILLED_SERVER:
-        return scene.die(at, start)
+        return scene.die(at, start_and_approve if name == "approval.decided" else start)
     with ServerProcess(scene.home) as first:
         first.initialize()
         start(first)
@@ -147,6 +169,8 @@ def check_record(database: Path) -> None:
     assert rows(database, "SELECT DISTINCT text FROM items WHERE role = 'assistant'") == [(ANSWER,)]
     assert rows(database, "SELECT count(*) FROM tool_calls WHERE ended_at_ms IS NULL") == [(0,)]
     assert rows(database, "SELECT count(*) FROM deltas") == [(0,)]
+    assert rows(database, "SELECT DISTINCT state FROM approvals") in ([], [("approved",)])
+    assert rows(database, "SELECT tool_call_id FROM approvals GROUP BY tool_call_id HAVING count(*) > 1") == []
 
 
 @pytest.mark.parametrize("at", CASES)
@@ -163,6 +187,8 @@ def test_a_kill_at_any_point_loses_nothing_and_runs_nothing_twice(
         assert lost == [("c1",)]
     with ServerProcess(home) as server:
         server.initialize()
+        if scene.asking:
+            approve(server)
         if accepted:
             done = "SELECT count(*) FROM turns WHERE state = 'completed'"
             until(lambda: rows(database, done) == [(1,)], "the turn's end without anybody asking")
