@@ -10,27 +10,40 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from codexdb.domain.event import TERMINAL_TYPES, background_event, error, task_complete
+from codexdb.domain.approval import Decision, Fallback, NewApproval
+from codexdb.domain.event import background_event, error, task_complete
 from codexdb.domain.item import assistant_message, function_call, function_call_output, input_text, user_message
-from codexdb.domain.outcome import Busy, Conflict, Duplicate, IfRunning, Queued, SendOutcome, Started, Steered
-from codexdb.domain.record import CallDecided, CallEnded, CallProposed, CallStarted, Entry, NewItem
+from codexdb.domain.outcome import (
+    Busy,
+    Conflict,
+    Decided,
+    Duplicate,
+    IfRunning,
+    Queued,
+    SendOutcome,
+    Started,
+    Steered,
+    TooLate,
+)
+from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallProposed, CallStarted, Entry, NewItem
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
-from codexdb.domain.transition import HOLDS_SESSION, TURN, TurnState
+from codexdb.domain.transition import TURN, TurnState
 from codexdb.domain.worker import Claim, RescuePolicy, WorkerIdentity
 from codexdb.store import claims, endings, inputs, record, revision, turns, workers
 from codexdb.store.endings import Ending
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.sessions import NewSession, insert_session
-from codexdb.store.tables import metadata, quoted
+from codexdb.store.tables import metadata
 from codexdb.store.transaction import Transaction
+from tests.stateful.invariants import Invariants, Model
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,17 +75,6 @@ class Call:
     over: bool = False
 
 
-@dataclass
-class Model:
-    """What must be so, kept without looking at the rows."""
-
-    holds: dict[str, Claim] = field(default_factory=dict[str, Claim])  # the one claim of a turn that may write
-    active: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
-    accepted: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])  # → content
-    texts: list[str] = field(default_factory=list[str])  # of every accepted message
-    withdrawn: set[str] = field(default_factory=set[str])
-
-
 def settings_of_a_session() -> SessionSettings:
     return SessionSettings("m", "p", "/", ApprovalPolicy.NEVER, SandboxMode.DANGER_FULL_ACCESS)
 
@@ -85,7 +87,7 @@ def has_started_calls(machine: "StoreMachine") -> bool:
     return any(call.started and not call.over for call in machine.calls)
 
 
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(Invariants):
     """Each rule is one transaction of some process, timely or late."""
 
     def __init__(self) -> None:
@@ -141,9 +143,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def dump(self) -> list[object]:
         return [self.rows(f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in metadata.tables]
-
-    def rows(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
-        return self.connection.execute(query, parameters).fetchall()
 
     def new(self, kind: str) -> str:
         return f"{kind}-{next(self.counter)}"
@@ -248,6 +247,56 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.commit(record.append, claim, intent, self.now_ms)
                 call.started = True
 
+    @precondition(has_claims)
+    @rule(number=st.integers(0, 1_000), timely=st.booleans(), start=st.booleans(), fallback=st.sampled_from(Fallback))
+    def ask(self, number: int, timely: bool, start: bool, fallback: Fallback) -> None:
+        """Before a call, or, with `start`, after it has failed once."""
+        claim = self.any_claim(number, timely=timely)
+        if claim is None:
+            return
+        call = self.new("call")
+        asked = NewApproval(self.new("approval"), call, "exec", {"command": [call]}, fallback)
+        calls: list[CallChange] = [CallProposed(call, call, "shell", "{}")]
+        calls += [CallDecided(call, approved=True), CallStarted(call)] if start else []
+        items = [NewItem(function_call(call, "shell", "{}"))]
+        if fallback is Fallback.DENY:
+            calls.append(CallEnded(call, "failed", None, "no") if start else CallDecided(call, approved=False))
+            items.append(NewItem(function_call_output(call, "no")))
+        entry = Entry(calls=calls, items=items, asks=[asked])
+        self.fenced(lambda transaction, claim: record.append(transaction, claim, entry, self.now_ms), claim)
+
+    @precondition(has_claims)
+    @rule(number=st.integers(0, 1_000), timely=st.booleans())
+    def wait(self, number: int, timely: bool) -> None:
+        claim = self.any_claim(number, timely=timely)
+        if claim is None:
+            return
+        query = (
+            "SELECT 1 FROM turns AS t WHERE t.public_id = ? AND (t.interrupt_requested_at_ms IS NOT NULL "
+            "OR EXISTS (SELECT 1 FROM approvals AS a WHERE a.turn_id = t.id AND a.state = 'pending'))"
+        )
+        if self.model.holds.get(claim.turn_id) == claim and self.rows(query, claim.turn_id):
+            assert self.commit(endings.wait, claim, None, self.now_ms)
+            del self.model.holds[claim.turn_id]
+            self.refresh_active()
+        else:
+            assert not self.changes_nothing(endings.wait, claim, None, self.now_ms)
+
+    @rule(number=st.integers(0, 1_000), decision=st.sampled_from(Decision), twice=st.booleans())
+    def decide(self, number: int, decision: Decision, twice: bool) -> None:
+        """Any question there ever was, by one or by two."""
+        found = cast("list[tuple[str, str]]", self.rows("SELECT public_id, state FROM approvals ORDER BY id"))
+        if not found:
+            return
+        approval, state = found[number % len(found)]
+        if state == "pending":
+            assert isinstance(self.commit(endings.decide, approval, decision, "one", self.now_ms), Decided)
+            self.refresh_active()
+        if twice or state != "pending":
+            late = self.changes_nothing(endings.decide, approval, Decision.ABORT, "another", self.now_ms)
+            assert isinstance(late, TooLate)
+            assert state != "pending" or late.decision == decision.value
+
     @precondition(has_started_calls)
     @rule(number=st.integers(0, 1_000))
     def end_call(self, number: int) -> None:
@@ -343,95 +392,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.active.update(cast("list[tuple[str, str | None]]", self.rows(query)))
         gone = "SELECT content ->> '$[0].text' FROM inputs WHERE withdrawn_at_ms IS NOT NULL"
         self.model.withdrawn.update(cast("str", text) for (text,) in self.rows(gone))
-
-    # -- what always holds ---------------------------------------------------------------------------------------------
-
-    @invariant()
-    def who_was_asked_to_end_is_not_taken_up_again(self) -> None:
-        query = "SELECT public_id FROM turns WHERE state = 'ready' AND interrupt_requested_at_ms IS NOT NULL"
-        assert self.rows(query) == []
-
-    @invariant()
-    def one_turn_holds_a_session(self) -> None:
-        holding = f"SELECT session_id, id FROM turns WHERE state IN ({quoted(HOLDS_SESSION)}) ORDER BY 1"
-        active = "SELECT id, active_turn_id FROM sessions WHERE active_turn_id IS NOT NULL ORDER BY 1"
-        assert self.rows(holding) == self.rows(active)
-        idle = (
-            "SELECT s.id FROM sessions AS s JOIN turns AS t ON t.session_id = s.id AND t.state = 'queued' "
-            "WHERE s.active_turn_id IS NULL"
-        )
-        assert self.rows(idle) == [], "a session is free while turns wait for it"
-
-    @invariant()
-    def holders_are_who_they_should_be(self) -> None:
-        query = "SELECT public_id, attempt, worker_id FROM turns WHERE state = 'running' ORDER BY id"
-        known = {turn: (claim.fence.attempt, claim.fence.worker_key) for turn, claim in self.model.holds.items()}
-        assert {turn: tuple(rest) for turn, *rest in self.rows(query)} == known
-
-    @invariant()
-    def numbers_have_no_gaps(self) -> None:
-        for table, column in (("events", "next_seq"), ("items", "next_item_seq")):
-            query = (
-                f"SELECT s.id FROM sessions AS s LEFT JOIN {table} AS t ON t.session_id = s.id GROUP BY s.id "
-                f"HAVING count(t.seq) <> s.{column} - 1 OR coalesce(max(t.seq), 0) <> s.{column} - 1"
-            )
-            assert self.rows(query) == []
-
-    @invariant()
-    def queued_turns_start_in_order(self) -> None:
-        """A turn that was queued is not passed by a later one; what was steered too late goes first, though."""
-        query = (
-            "SELECT q.id FROM turns AS q JOIN turns AS later ON later.session_id = q.session_id AND later.id > q.id "
-            "JOIN inputs AS i ON i.turn_id = later.id AND i.mode = 'queue' "
-            "WHERE q.state = 'queued' AND later.started_at_ms IS NOT NULL"
-        )
-        assert self.rows(query) == []
-
-    @invariant()
-    def every_message_is_delivered_once(self) -> None:
-        seen = [text for (text,) in self.rows("SELECT payload ->> '$.content[0].text' FROM items WHERE role = 'user'")]
-        assert len(seen) == len(set(seen)), "a message was delivered twice"
-        query = (
-            "SELECT i.content ->> '$[0].text', i.delivered_at_ms IS NOT NULL, i.withdrawn_at_ms IS NOT NULL, t.state "
-            "FROM inputs AS i JOIN turns AS t ON t.id = i.turn_id"
-        )
-        found = cast("list[tuple[str, int, int, str]]", self.rows(query))
-        assert sorted(text for text, *_ in found) == sorted(self.model.texts)
-        for text, delivered, withdrawn, state in found:
-            assert bool(delivered) == (text in seen)
-            assert bool(withdrawn) == (text in self.model.withdrawn)
-            assert not (delivered and withdrawn)
-            assert delivered or withdrawn or state not in TURN.terminal, "a turn ended without its message"
-
-    @invariant()
-    def every_turn_ends_once(self) -> None:
-        kinds = quoted(tuple(sorted(TERMINAL_TYPES)))
-        query = (
-            "SELECT t.state, count(e.seq), max(e.seq) IS (SELECT max(seq) FROM events AS any "
-            "WHERE any.session_id = t.session_id AND any.turn_id = t.id) FROM turns AS t LEFT JOIN events AS e "
-            f"ON e.session_id = t.session_id AND e.turn_id = t.id AND e.type IN ({kinds}) GROUP BY t.id"
-        )
-        for state, count, last in self.rows(query):
-            assert count == (state in TURN.terminal)
-            assert last or not count, "something was written after a turn's end"
-
-    @invariant()
-    def pieces_belong_to_open_turns(self) -> None:
-        joined = "SELECT t.id FROM turns AS t JOIN deltas AS d ON d.turn_id = t.id"
-        assert self.rows(f"{joined} WHERE t.state IN ({quoted(TURN.terminal)})") == []
-
-    @invariant()
-    def calls_have_outcomes(self) -> None:
-        query = (
-            "SELECT c.id FROM tool_calls AS c JOIN turns AS t ON t.id = c.turn_id WHERE c.ended_at_ms IS NULL "
-            f"AND (t.state IN ({quoted(TURN.terminal)}) OR c.state = 'started' AND t.state <> 'running')"
-        )
-        assert self.rows(query) == []
-        outputs = (
-            "SELECT c.id FROM tool_calls AS c LEFT JOIN items AS o ON o.type = 'function_call_output' "
-            "AND o.payload ->> 'call_id' = c.call_id GROUP BY c.id HAVING count(o.id) <> (c.ended_at_ms IS NOT NULL)"
-        )
-        assert self.rows(outputs) == []
 
 
 examples, steps = (int(number) for number in os.environ.get("CODEXDB_STATEFUL", "100x30").split("x"))
