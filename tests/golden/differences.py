@@ -6,7 +6,6 @@ docs/compatibility.md has a row for every entry, in the same order.
 from call_differences import CALL_DIFFERENCES
 from difference import Difference
 
-
 _ALL = (
     # -- handshake and methods
     Difference(
