@@ -47,8 +47,7 @@ _SETTINGS = (
         cls=Option,
         section=_NEW_SESSIONS,
         metavar="MODE",
-        help="read-only, workspace-write or danger-full-access. There is no sandbox yet: commands run under "
-        "danger-full-access alone.",
+        help="read-only, workspace-write or danger-full-access: what commands may touch.",
     ),
     click.option(
         "-a",
@@ -56,7 +55,7 @@ _SETTINGS = (
         cls=Option,
         section=_NEW_SESSIONS,
         metavar="POLICY",
-        help="untrusted, on-failure, on-request or never. Nobody can be asked yet: under untrusted no command runs.",
+        help="untrusted, on-failure, on-request or never: when a person is asked.",
     ),
     click.option(
         "-c",

@@ -8,7 +8,7 @@ TABLES = {
     "events": "The log: committed facts, numbered without gaps per session, in the shape that clients are sent.",
     "deltas": "Text of items that are not complete. Gone when the item is committed or its turn ends.",
     "tool_calls": "What the model asked to have done, and how far it came.",
-    "approvals": "Questions to a person. The table exists; nothing writes it in this release.",
+    "approvals": "Questions to a person: what was asked about which call, and what became of it.",
     "model_requests": "One row per request to a model endpoint: timing and usage.",
     "workers": "Processes that work on turns, living and gone.",
 }

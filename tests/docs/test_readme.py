@@ -125,14 +125,16 @@ def test_commands_run_with_the_settings_that_it_gives_and_are_refused_without_th
 ) -> None:
     call = call_tools(("c1", "shell", json.dumps({"command": ["touch", "ran"]})))
     given = {"OPENAI_API_KEY": "a key", "OPENAI_BASE_URL": model.base_url}
-    model.add(call, say("no"), call, say("yes"))
+    elsewhere = call_tools(("c2", "shell", json.dumps({"command": ["touch", str(Path.home() / "elsewhere")]})))
+    model.add(call, say("no"), call, elsewhere, say("yes"))
     with ServerProcess(home, env=given) as process:
-        process.initialize()
+        process.initialize(elicitation=False)
         process.call_tool("codex", {"prompt": "Touch it"})
         assert not (home / "ran").exists()
         (home / "config.toml").write_text(blocks("toml")[0])
         process.call_tool("codex", {"prompt": "Touch it"})
         assert (home / "ran").exists()
+        assert not (Path.home() / "elsewhere").exists()
 
 
 def test_another_endpoint_is_reached_with_the_settings_that_it_gives(home: Path, model: ScriptedModel) -> None:

@@ -3,18 +3,8 @@
 docs/compatibility.md has a row for every entry, in the same order.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """`why` is for the user who asks; the tests that rely on an entry name it by `differs`."""
-
-    id: str
-    original: str
-    ours: str
-    why: str
-
+from call_differences import CALL_DIFFERENCES
+from difference import Difference
 
 _ALL = (
     # -- handshake and methods
@@ -202,6 +192,7 @@ _ALL = (
         "tells it the turn's messages and the turn's own id",
         "the original meant to; a request's id is not unique",
     ),
+    *CALL_DIFFERENCES,
     # -- conversation tools
     Difference(
         "running-flag",

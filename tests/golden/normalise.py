@@ -16,6 +16,8 @@ from codexdb.testing.server_process import Message, RequestId
 
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 SEND_DETAILS = ("kind", "turn_id", "since_at_ms", "retryable")
+QUESTION_DETAILS = ("threadId", "codex_reason", "codex_grant_root")
+DURATION = "<duration>"
 
 
 def dumps(value: object) -> str:
@@ -84,16 +86,9 @@ def transcript(messages: Iterable[Message]) -> list[str]:
 
     The handshake, progress and deltas are left out; identifiers are numbered in the order of their appearance.
     """
-    kept = [
-        message for message in messages if message.get("id") != 0 and message.get("method") != "notifications/progress"
-    ]
-    check_events([message["params"] for message in kept if message.get("method") == "codex/event"])
-    lines = [
-        dumps(_event(message["params"])) if "method" in message else dumps(_response(message))
-        for message in kept
-        if not _is_delta(message)
-    ]
-    return _numbered(lines)
+    kept = [message for message in messages if not _is_handshake(message) and not _is_delta(message)]
+    check_events([message["params"] for message in messages if message.get("method") == "codex/event"])
+    return _numbered([dumps(_message(message)) for message in kept])
 
 
 def check_events(events: list[Message]) -> None:
@@ -114,12 +109,49 @@ def check_events(events: list[Message]) -> None:
         assert all(later == earlier + 1 for earlier, later in pairwise(seqs)), seqs
 
 
+def _is_handshake(message: Message) -> bool:
+    return "method" not in message and message["id"] == 0
+
+
 def _is_delta(message: Message) -> bool:
+    if message.get("method") == "notifications/progress":
+        return True
     return message.get("method") == "codex/event" and "transient" in message["params"]["_meta"]
 
 
+def _message(message: Message) -> Message:
+    match message.get("method"):
+        case None:
+            return _response(message)
+        case "codex/event":
+            return _event(message["params"])
+        case "elicitation/create":
+            return {"id": message["id"], "method": message["method"], "params": _question(message["params"])}
+        case method:
+            return {"method": method, "params": message["params"]}
+
+
 def _event(params: Message) -> Message:
-    return {"_meta": {"requestId": params["_meta"]["requestId"]}, "id": params["id"], "msg": params["msg"]}
+    told: Message = dict(params["msg"])
+    if told["type"] == "exec_command_end":
+        differs("true-durations")
+        assert list(told["duration"]) == ["secs", "nanos"]
+        told["duration"] = DURATION
+    if told["type"] == "apply_patch_approval_request":
+        differs("question-details")
+        assert told.pop("grant_root").startswith("/")
+    return {"_meta": {"requestId": params["_meta"]["requestId"]}, "id": params["id"], "msg": told}
+
+
+def _question(params: Message) -> Message:
+    """What the original asks, in its order; what a client sees beyond it is checked."""
+    differs("question-form", "question-details")
+    asked = {key: value for key, value in params.items() if key not in QUESTION_DETAILS}
+    assert UUID.fullmatch(params["threadId"])
+    decision = params["requestedSchema"]["properties"]["decision"]
+    assert {"approved", "approved_for_session", "denied", "abort"} <= set(decision["enum"])
+    assert params["requestedSchema"]["required"] == ["decision"]
+    return {**asked, "requestedSchema": {"properties": {}, "type": "object"}}
 
 
 def _response(message: Message) -> Message:

@@ -27,7 +27,12 @@ CALLS: dict[str, Message] = {
     "conversation_create": {},
     "conversation_read": {"conversation_id": SOME_ID},
     "conversation_stream": {"conversation_id": SOME_ID},
+    "conversation_fork": {"conversation_id": SOME_ID},
+    "conversation_archive": {"conversation_id": SOME_ID},
+    "conversation_compact": {"conversation_id": SOME_ID},
     "conversation_interrupt": {"conversation_id": SOME_ID},
+    "approvals_list": {},
+    "approval_decide": {"approval_id": SOME_ID, "decision": "denied"},
     "conversations_list": {},
 }
 

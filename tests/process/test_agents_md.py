@@ -42,7 +42,7 @@ def texts(request: ReceivedRequest) -> list[tuple[str, str]]:
 
 def history(request: ReceivedRequest) -> bytes:
     """The raw body up to the end of its messages; everything before them is in it, too."""
-    end = request.raw.index(b'],"store":' if b'"input":[' in request.raw else b'],"stream":')
+    end = request.raw.index(b'],"tools":' if b'"input":[' in request.raw else b'],"stream":')
     return request.raw[:end]
 
 

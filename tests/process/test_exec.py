@@ -133,13 +133,12 @@ def test_the_options_of_codex_are_understood(home: Path, model: ScriptedModel, d
     )
     model.add(shell("touch", "x"), say("could not"))
     result = execute(
-        home, "-m", "of-the-option", "-p", "mine", "-a", "on-request", "-c", "model_context_window=9000", "Hi"
+        home, "-m", "of-the-option", "-p", "mine", "-a", "untrusted", "-c", "model_context_window=9000", "Hi"
     )
     assert result.returncode == 0
     found = rows(database, "SELECT model, sandbox_mode, approval_policy FROM sessions")
-    assert found == [("of-the-option", "read-only", "on-request")]
-    assert "Commands are refused" in result.stderr
-    assert "-s danger-full-access -a never" in result.stderr
+    assert found == [("of-the-option", "read-only", "untrusted")]
+    assert "Nobody can be asked here" in result.stderr
     assert not (home / "x").exists()
 
 

@@ -1,6 +1,6 @@
 """Files and edits at random: a patch made of them gives the edited files, and a garbled one changes nothing or is one.
 
-`CODEXDB_TEST_PATCH_EXAMPLES` says how many examples of each; 2000 unless set.
+`CODEXDB_TEST_PATCH_EXAMPLES` says how many examples of each; 200 unless set, 2000 before a release.
 """
 
 import os
@@ -18,7 +18,7 @@ from codexdb.agent.tools.patch import unified
 from codexdb.agent.tools.patch.__main__ import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-EXAMPLES = int(os.environ.get("CODEXDB_TEST_PATCH_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("CODEXDB_TEST_PATCH_EXAMPLES", "200"))
 MANY = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
