@@ -1,6 +1,6 @@
 """Random sequences of everything that may happen to the rows of a few sessions, against a small model of what is right.
 
-The verbs run on a real database file, one transaction each. 100 examples of 30 steps; `CODEXDB_STATEFUL=500x50` in the
+The verbs run on a real database file, one transaction each. 400 examples of 30 steps; `CODEXDB_STATEFUL=500x50` in the
 environment sets other numbers.
 """
 # ruff: noqa: S608 - the names in the queries are our own
@@ -398,7 +398,7 @@ class StoreMachine(Invariants):
         self.model.withdrawn.update(cast("str", text) for (text,) in self.rows(gone))
 
 
-examples, steps = (int(number) for number in os.environ.get("CODEXDB_STATEFUL", "100x30").split("x"))
+examples, steps = (int(number) for number in os.environ.get("CODEXDB_STATEFUL", "400x30").split("x"))
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
