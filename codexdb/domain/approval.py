@@ -49,3 +49,4 @@ class Approval:
     id: str
     state: ApprovalState
     decided_by: str | None
+    question: JsonObject  # what was shown

@@ -212,6 +212,7 @@ _OPEN_CALLS = Statement(
         approvals.c.public_id,
         approvals.c.state,
         approvals.c.decided_by,
+        approvals.c.question,
     )
     .select_from(
         tool_calls.join(items, items.c.id == tool_calls.c.item_id).outerjoin(
@@ -315,8 +316,9 @@ async def open_calls(readers: Reads, session_key: int, turn_key: int) -> list[Op
     rows = await readers.all(_OPEN_CALLS, {"session_key": session_key, "turn_key": turn_key})
     found: list[OpenCall] = []
     for row in rows:
-        call, payload, state, approval, asked, by = cast("tuple[str, str, str, str | None, str, str | None]", row)
-        question = Approval(approval, ApprovalState(asked), by) if approval is not None else None
+        call, payload, state, *about = cast("tuple[str, str, str, str | None, str, str | None, str | None]", row)
+        approval, asked, by, shown = about
+        question = Approval(approval, ApprovalState(asked), by, decode_object(shown)) if approval and shown else None
         found.append(OpenCall(call, decode_object(payload), question, state == ToolCallState.STARTED))
     return found
 

@@ -45,7 +45,8 @@ async def call_context(
         shell_timeout_ms=resolved.shell_timeout_ms,
         output_bytes_max=_output_bytes_max(resolved),
         fallback=Fallback(str(own.get(FALLBACK_SETTING, resolved.approval_fallback))),
-        remembered=_remembered(remembered),
+        # Under `never` the sandbox is all that holds, and what was approved would run without it.
+        remembered=Remembered() if settings.approval_policy is ApprovalPolicy.NEVER else _remembered(remembered),
         confinement=confinement,
         backend=Backend.NONE if confinement is None else await choose(resolved.sandbox_backend),
         mcp=mcp,
@@ -75,8 +76,8 @@ def _remembered(found: Sequence[tuple[str, JsonObject]]) -> Remembered:
     for kind, question in found:
         by_kind[kind].append(question)
     return Remembered(
-        commands=frozenset(tuple(cast("list[str]", each["command"])) for each in by_kind["exec"]),
-        roots=frozenset(str(each["grant_root"]) for each in by_kind["patch"]),
+        commands=frozenset((str(each["cwd"]), tuple(cast("list[str]", each["command"]))) for each in by_kind["exec"]),
+        roots=frozenset(str(each["grant_root"]) for each in by_kind["patch"] if each["grant_root"] is not None),
         tools=frozenset((str(each["server"]), str(each["tool"])) for each in by_kind["tool"]),
     )
 

@@ -18,6 +18,7 @@ from codexdb.agent.tools.mcp_servers import MCP_SERVERS_MAX, NOT_INSTALLED, McpT
 from codexdb.config.mcp_server import McpServer
 from codexdb.domain.json import JsonObject, decode_object
 from tests.agent import mcp_test_server
+from tests.process.talking import until
 
 PROGRAM = Path(mcp_test_server.__file__)
 WAIT_S = 60
@@ -309,7 +310,7 @@ def test_each_session_has_a_process_of_its_own_which_ends_with_the_turn() -> Non
 
     one, two, same, child = anyio.run(main)
     assert one == same != two
-    assert all(is_gone(pid) for pid in (one, two, child))
+    until(lambda: all(is_gone(pid) for pid in (one, two, child)), "the end of all three")
 
 
 def test_an_exception_of_the_turn_passes_unchanged_and_the_server_is_gone() -> None:

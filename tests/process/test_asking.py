@@ -7,11 +7,12 @@ import pytest
 
 from codexdb.agent.calls.command import REJECTED, RETRY_REASON
 from codexdb.agent.calls.context import NOBODY_TO_ASK
+from codexdb.agent.calls.patch import CHANGED, NUL
 from codexdb.testing.model_script import Raw, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer, write_config
 from tests.process.asked import UNTRUSTED, outputs, question, questions, result, start, touch
-from tests.process.talking import rows, shell, until
+from tests.process.talking import reply, rows, shell, until
 from tests.process.test_exec import execute
 
 OUTSIDE_TMP = {"exclude_slash_tmp": True, "exclude_tmpdir_env_var": True}
@@ -182,6 +183,130 @@ def test_a_directory_that_was_granted_for_the_session_is_not_asked_about_again(
     assert result(client)["content"] == "patched"
     assert (tmp_path / "two").read_text() == "new\n"
     assert len(questions(client)) == 1
+
+
+def patch_of(call_id: str, path: Path | str) -> tuple[str, str, str]:
+    """A call that makes a file."""
+    return (call_id, "apply_patch", json.dumps({"input": PATCH.format(path=path)}))
+
+
+@pytest.mark.parametrize("folder", [".git/hooks", ".codex", "below/.agents"])
+def test_a_granted_folder_does_not_open_what_is_protected_in_it(
+    server: StartServer, model: ScriptedModel, tmp_path: Path, folder: str
+) -> None:
+    model.add(call_tools(patch_of("one", tmp_path / "one")))
+    model.add(call_tools(patch_of("two", tmp_path / folder / "two")), say("done"))
+    client = server(config=UNTRUSTED)
+    start(client)
+    first = question(client)
+    asked = len(client.messages)
+    client.respond(first["id"], {"decision": "approved_for_session"})
+    client.respond(question(client, after=asked)["id"], {"decision": "denied"})
+    assert result(client)["content"] == "done"
+    assert (tmp_path / "one").exists()
+    assert not (tmp_path / folder).exists()
+
+
+@pytest.mark.parametrize("policy", ["on-request", "on-failure"])
+def test_without_a_sandbox_a_person_is_asked_before_what_is_protected_changes(
+    server: StartServer, model: ScriptedModel, home: Path, policy: str
+) -> None:
+    hooks = home / ".git" / "hooks"
+    model.add(call_tools(patch_of("p", hooks / "post-checkout")), say("done"))
+    client = server(config={**WORKSPACE, "approval_policy": policy, "sandbox_backend": "none"})
+    start(client)
+    client.respond(question(client)["id"], {"decision": "denied"})
+    assert result(client)["content"] == "done"
+    assert not hooks.exists()
+
+
+def test_a_yes_for_longer_opens_no_folder_that_the_paths_only_have_above_them(
+    server: StartServer, model: ScriptedModel, tmp_path: Path
+) -> None:
+    added = "".join(f"*** Add File: {tmp_path / name / 'f'}\n+new\n" for name in ("one", "two"))
+    both = json.dumps({"input": f"*** Begin Patch\n{added}*** End Patch"})
+    model.add(call_tools(("both", "apply_patch", both)))
+    model.add(call_tools(patch_of("more", tmp_path / "three")), say("done"))
+    client = server(config={**WORKSPACE, "approval_policy": "on-request"})
+    start(client)
+    first = question(client)
+    asked = len(client.messages)
+    client.respond(first["id"], {"decision": "approved_for_session"})
+    client.respond(question(client, after=asked)["id"], {"decision": "denied"})
+    assert result(client)["content"] == "done"
+    assert ((tmp_path / "two" / "f").exists(), (tmp_path / "three").exists()) == (True, False)
+
+
+def test_a_patch_whose_paths_were_exchanged_while_it_was_asked_about_is_not_applied(
+    server: StartServer, model: ScriptedModel, tmp_path: Path
+) -> None:
+    folder, secret = tmp_path / "folder", tmp_path / "secret"
+    folder.mkdir()
+    secret.mkdir()
+    model.add(call_tools(patch_of("p", folder / "f")), say("done"))
+    client = server(config=UNTRUSTED)
+    start(client)
+    asked = question(client)
+    folder.rmdir()
+    folder.symlink_to(secret)
+    client.respond(asked["id"], {"decision": "approved"})
+    assert result(client)["content"] == "done"
+    assert list(secret.iterdir()) == []
+    assert outputs(model)["p"] == CHANGED
+
+
+def test_what_was_approved_for_the_session_does_not_hold_once_nobody_may_be_asked(
+    server: StartServer, model: ScriptedModel, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    model.add(touch(made), say("first"))
+    client = server(config=UNTRUSTED)
+    session = start(client)
+    client.respond(question(client)["id"], {"decision": "approved_for_session"})
+    assert result(client)["content"] == "first"
+    made.unlink()
+    model.add(touch(made), say("second"))
+    assert reply(client, session, "again", sandbox="read-only", **{"approval-policy": "never"})["content"] == "second"
+    assert not made.exists()
+
+
+def test_a_command_that_was_approved_for_the_session_is_asked_about_in_another_directory(
+    server: StartServer, model: ScriptedModel, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("here", "there")):
+        (tmp_path / name / "build").mkdir(parents=True)
+        arguments = json.dumps({"command": ["rmdir", "build"], "workdir": str(tmp_path / name)})
+        model.add(call_tools((f"c{number}", "shell", arguments)))
+    model.add(say("done"))
+    client = server(config=UNTRUSTED)
+    start(client)
+    first = question(client)
+    asked = len(client.messages)
+    client.respond(first["id"], {"decision": "approved_for_session"})
+    client.respond(question(client, after=asked)["id"], {"decision": "denied"})
+    assert result(client)["content"] == "done"
+    assert ((tmp_path / "here" / "build").exists(), (tmp_path / "there" / "build").exists()) == (False, True)
+
+
+def test_no_patch_removes_the_database_also_where_the_sandbox_would_let_it(
+    server: StartServer, model: ScriptedModel, database: Path
+) -> None:
+    patch = json.dumps({"input": f"*** Begin Patch\n*** Delete File: {database}\n*** End Patch"})
+    model.add(call_tools(("p", "apply_patch", patch)), say("kept"))
+    client = server(config={"sandbox_mode": "workspace-write", "approval_policy": "never"})
+    start(client, cwd=str(database.parent))
+    assert result(client)["content"] == "kept"
+    assert f"Failed to delete file {database}" in outputs(model)["p"]
+    assert database.exists()
+
+
+def test_a_patch_in_a_directory_with_a_nul_is_refused(server: StartServer, model: ScriptedModel) -> None:
+    arguments = json.dumps({"command": ["apply_patch", PATCH.format(path="f")], "workdir": "a\0b"})
+    model.add(call_tools(("p", "shell", arguments)), say("refused"))
+    client = server(config=WORKSPACE)
+    start(client)
+    assert result(client)["content"] == "refused"
+    assert outputs(model)["p"] == NUL
 
 
 # -- nobody ------------------------------------------------------------------------------------------------------------

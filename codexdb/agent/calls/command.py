@@ -50,7 +50,7 @@ async def _decide(context: CallContext, journal: Journal, call: OpenCall, comman
         settings.approval_policy,
         settings.sandbox_mode,
         trusted=is_safe(command.argv),
-        approved=command.argv in context.remembered.commands,
+        approved=(command.cwd, command.argv) in context.remembered.commands,
         escalated=command.escalated,
         sandbox=context.backend is not Backend.NONE,
         danger=danger(command.argv),

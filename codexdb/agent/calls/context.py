@@ -31,7 +31,7 @@ NOBODY_TO_ASK = (
 class Remembered:
     """What a person has approved for more than once."""
 
-    commands: frozenset[tuple[str, ...]] = frozenset()
+    commands: frozenset[tuple[str, tuple[str, ...]]] = frozenset()  # (directory, command)
     roots: frozenset[str] = frozenset()  # below which patches may write
     tools: frozenset[tuple[str, str]] = frozenset()  # (server, tool)
 

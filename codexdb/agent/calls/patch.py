@@ -3,12 +3,14 @@
 import os
 import tempfile
 import time
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 import anyio.to_thread
 
 from codexdb.agent.calls.context import CallContext, answered, ask, refuse, settle_intent
 from codexdb.agent.journal import Journal
-from codexdb.agent.sandbox.confinement import Backend, within
+from codexdb.agent.sandbox.confinement import PROTECTED, Backend, within
 from codexdb.agent.tools import shell
 from codexdb.agent.tools.patch import diff, events, grammar, program
 from codexdb.agent.tools.patch.apply import Failed as NotApplied
@@ -25,6 +27,8 @@ from codexdb.domain.transition import ApprovalState
 REJECTED = "patch rejected by user"
 OUTSIDE = "patch rejected: writing outside of the project; rejected by user approval settings"
 READ_ONLY = "patch rejected: the sandbox mode is read-only, and the approval policy lets nobody be asked"
+CHANGED = "patch rejected: its files have changed since it was approved; nothing was applied"
+NUL = "execution error: nul byte found in provided data"
 RETRY_REASON = "the patch failed in the sandbox; apply it without?"
 
 _FROM_FILE = 'exec "$@" < "$0"'  # a command has no stdin of its own
@@ -32,15 +36,14 @@ _FROM_FILE = 'exec "$@" < "$0"'  # a command has no stdin of its own
 
 async def run_patch(context: CallContext, journal: Journal, call: OpenCall, text: str, cwd: str) -> Item | None:
     """See `run_call`. `text` is the patch, `cwd` where its paths begin."""
-    sections = grammar.parse(text)
-    if isinstance(sections, str):
-        return refuse(journal, call, f"error: {sections}")
-    plan = await anyio.to_thread.run_sync(lambda: verify(sections, cwd, keep_off=context.keep_off))
+    plan = await anyio.to_thread.run_sync(_planned, context, text, cwd)
     if isinstance(plan, str):
         return refuse(journal, call, plan)
     match answered(call):
         case ApprovalState.PENDING:
             return None
+        case ApprovalState.APPROVED if not _is_what_was_shown(call, plan):
+            return refuse(journal, call, CHANGED)
         case ApprovalState.APPROVED:
             return await _apply(context, journal, call, text, plan, asked=True)
         case None:
@@ -49,13 +52,21 @@ async def run_patch(context: CallContext, journal: Journal, call: OpenCall, text
             return refuse(journal, call, REJECTED)
 
 
+def _planned(context: CallContext, text: str, cwd: str) -> Plan | str:
+    """What the patch would do, or what to tell the model."""
+    sections = grammar.parse(text)
+    if isinstance(sections, str):
+        return f"error: {sections}"
+    return NUL if "\0" in cwd else verify(sections, cwd, keep_off=context.keep_off)
+
+
 async def _decide(context: CallContext, journal: Journal, call: OpenCall, text: str, plan: Plan) -> Item | None:
     """The table: a policy says who is asked, and the kernel, where there is a sandbox, holds what nobody was asked."""
     policy, mode = context.settings.approval_policy, context.settings.sandbox_mode
     roots = () if context.confinement is None else context.confinement.writable_roots
     inside = mode is SandboxMode.DANGER_FULL_ACCESS or _all_within(plan, roots)
-    granted = _all_within(plan, tuple(context.remembered.roots))
-    held = context.confinement is None or context.backend is not Backend.NONE
+    granted = _all_within(plan, context.remembered.roots)
+    held = context.backend is Backend.BWRAP or (context.backend is Backend.LANDLOCK and not _protected(plan, roots))
     if granted or (
         policy is not ApprovalPolicy.UNTRUSTED and (inside or (policy is ApprovalPolicy.ON_FAILURE and held))
     ):
@@ -65,17 +76,39 @@ async def _decide(context: CallContext, journal: Journal, call: OpenCall, text: 
     return _ask(context, journal, call, plan, None, [])
 
 
-def _all_within(plan: Plan, roots: tuple[str, ...]) -> bool:
-    return all(any(within(path, root) for root in roots) for path in plan.paths)
+def _all_within(plan: Plan, roots: Iterable[str]) -> bool:
+    """Whether all paths lie below the roots, and none of them in what stays protected there."""
+    lies = all(any(within(path, root) for root in roots) for path in plan.paths)
+    return lies and not _protected(plan, roots)
+
+
+def _protected(plan: Plan, roots: Iterable[str]) -> bool:
+    """Whether a path lies in what is protected below its root: Landlock cannot hold that, so nobody else would."""
+    below = [PurePosixPath(path).relative_to(root) for path in plan.paths for root in roots if within(path, root)]
+    return any(not set(PROTECTED).isdisjoint(path.parts) for path in below)
+
+
+def _is_what_was_shown(call: OpenCall, plan: Plan) -> bool:
+    """Questions may stay open for days: what was approved is what is applied, or nothing is."""
+    shown = {} if call.approval is None else call.approval.question
+    return shown.get("changes") == events.changes(plan) and shown.get("paths") == list(plan.paths)
+
+
+def _grant_root(context: CallContext, plan: Plan) -> str | None:
+    """The folder that a yes for longer opens; None where the paths have none in common that is theirs."""
+    folders = [os.path.dirname(path) for path in plan.paths]  # noqa: PTH120 - texts
+    root = os.path.commonpath(folders)
+    roots = () if context.confinement is None else context.confinement.writable_roots
+    return root if root != "/" and (root in folders or any(within(root, each) for each in roots)) else None
 
 
 def _ask(
     context: CallContext, journal: Journal, call: OpenCall, plan: Plan, reason: str | None, before: list[event.Event]
 ) -> Item | None:
     changes = events.changes(plan)
-    root = os.path.commonpath([os.path.dirname(path) for path in plan.paths])  # noqa: PTH120 - texts
+    root = _grant_root(context, plan)
     told = event.apply_patch_approval_request(str(call.item["call_id"]), changes, reason, root)
-    question: JsonObject = {"changes": changes, "reason": reason, "grant_root": root}
+    question: JsonObject = {"changes": changes, "reason": reason, "grant_root": root, "paths": list(plan.paths)}
     return ask(context, journal, call, "patch", question, [*before, told])
 
 
@@ -90,6 +123,7 @@ async def _apply(
     crash.point("call.intended")
     began_ns = time.monotonic_ns()
     confined = not asked and context.confinement is not None and context.backend is not Backend.NONE
+    confined = confined and plan.obstacle is None  # such a plan fails; the sandbox does not know all of its reasons
     if confined:
         done, said = await _in_sandbox(context, text, plan.cwd)
     else:
