@@ -40,8 +40,8 @@ def shortened(items: Sequence[Item]) -> list[Item] | None:
     Context and an earlier summary stay, and so does the message that is being worked on where what is left begins. No
     call loses its output, and nothing its reasoning. Where that leaves everything, the longest outputs are cut.
     """
-    kept = [item for item in items if is_context(item) or _is_summary(item)]
-    rest = [item for item in items if not is_context(item) and not _is_summary(item)]
+    kept = [item for item in items if _stays(item)]
+    rest = [item for item in items if not _stays(item)]
     begin = next((number for number in _seams(rest) if number >= max(1, len(rest) // 4)), None)
     if begin is None:
         return _with_shorter_outputs([*kept, *rest])
@@ -146,7 +146,7 @@ def _latest_context(items: Sequence[Item]) -> list[Item]:
 
 def _kept_messages(items: Sequence[Item], room: int) -> list[Item]:
     """The first message and the newest, which is being worked on, whatever their length; of the others the latest."""
-    messages = [item for item in items if item.get("role") == "user" and not is_context(item) and not _is_summary(item)]
+    messages = [item for item in items if item.get("role") == "user" and not _stays(item)]
     kept = messages[1:][-1:]
     room -= sum(map(token_guess, [*messages[:1], *kept]))
     for item in reversed(messages[1:-1]):
@@ -155,6 +155,11 @@ def _kept_messages(items: Sequence[Item], room: int) -> list[Item]:
             break
         kept.append(item)
     return [*messages[:1], *reversed(kept)]
+
+
+def _stays(item: Item) -> bool:
+    """Whether it is no part of the talk itself."""
+    return bool(is_context(item)) or _is_summary(item)
 
 
 def _is_summary(item: Item) -> bool:

@@ -114,6 +114,7 @@ def _decision(given: object) -> Decision:
 def _question(row: ApprovalRow, request_id: RequestId) -> JsonObject:
     """The parameters of the request: a form that any client can show, and the original's own members."""
     question = decode_object(row.question)
+    # `paths` are ours: they tell whether what was approved is still what would be done.
     more = {f"codex_{name}": value for name, value in question.items() if value is not None and name != "paths"}
     return {
         "message": _message(row.kind, question),

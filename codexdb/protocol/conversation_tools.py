@@ -47,8 +47,7 @@ async def create(context: ToolContext, call: Call, arguments: CreateArguments) -
     opening = context.service.open(session_id, resolved, "conversation_create", arguments.message_id, arguments.title)
     outcome = await whole(opening)
     if isinstance(outcome, Conflict):
-        text, kind, details = refusal(outcome)
-        return Reply(message_error(text, kind, **details))
+        return refused(outcome)
     if isinstance(outcome, Created):
         context.origins.note(session_id, call.id)
     return Reply(structured({"conversation_id": outcome.session_id, "model": resolved.settings.model}))
@@ -81,6 +80,12 @@ async def send(context: ToolContext, call: Call, arguments: SendArguments) -> Re
         return Reply(structured({"status": "ok", **(value if asked else {})}))
     text, kind, details = refusal(outcome)
     return Reply(status_error(text, kind, **details))
+
+
+def refused(outcome: SendOutcome) -> Reply:
+    """The answer to a call that is not `send-user-message` and was not accepted."""
+    text, kind, details = refusal(outcome)
+    return Reply(message_error(text, kind, **details))
 
 
 def named(outcome: SendOutcome) -> JsonObject | None:

@@ -5,9 +5,9 @@ from codexdb.domain.outcome import Busy, Conflict, Done, IfRunning, NotFound, Qu
 from codexdb.protocol.arguments import ArchiveArguments, CompactArguments, ForkArguments
 from codexdb.protocol.connection import Call, Reply
 from codexdb.protocol.context import ToolContext, whole
-from codexdb.protocol.conversation_tools import named, shown_under
+from codexdb.protocol.conversation_tools import named, refused, shown_under
 from codexdb.protocol.render import message_error, structured
-from codexdb.protocol.turn_tools import refusal, trace_context
+from codexdb.protocol.turn_tools import trace_context
 from codexdb.service.content import COMPACT
 from codexdb.service.sessions import Message
 
@@ -19,13 +19,10 @@ async def fork(context: ToolContext, call: Call, arguments: ForkArguments) -> Re
     )
     outcome = await whole(forking)
     match outcome:
-        case NotFound():
-            return Reply(message_error("Session does not exist", "session_not_found"))
         case TurnNotFound():
             return Reply(message_error("The session has no ended turn of that id", "turn_not_found"))
-        case Conflict():
-            text, kind, details = refusal(outcome)
-            return Reply(message_error(text, kind, **details))
+        case NotFound() | Conflict():
+            return refused(outcome)
         case _:
             context.origins.note(outcome.session_id, call.id)
             value = {"conversation_id": outcome.session_id, "forked_from": arguments.conversation_id}
@@ -38,11 +35,8 @@ async def archive(context: ToolContext, call: Call, arguments: ArchiveArguments)
     match outcome:
         case Done():
             return Reply(structured({"conversation_id": outcome.session_id, "archived": arguments.archived}))
-        case Busy():
-            text, kind, details = refusal(outcome)
-            return Reply(message_error(text, kind, **details))
-        case NotFound():
-            return Reply(message_error("Session does not exist", "session_not_found"))
+        case Busy() | NotFound():
+            return refused(outcome)
 
 
 async def compact(context: ToolContext, call: Call, arguments: CompactArguments) -> Reply:
@@ -56,6 +50,5 @@ async def compact(context: ToolContext, call: Call, arguments: CompactArguments)
             follower.watch(outcome.turn_id, shown_under(context, call, session_id))
     value = named(outcome)
     if value is None:
-        text, kind, details = refusal(outcome)
-        return Reply(message_error(text, kind, **details))
+        return refused(outcome)
     return Reply(structured({"conversation_id": session_id, **value}))

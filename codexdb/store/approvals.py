@@ -12,6 +12,7 @@ from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.domain.outcome import Decided, DecideOutcome, TooLate, UnknownApproval
 from codexdb.domain.transition import ApprovalState, TurnState
 from codexdb.domain.worker import Claim, WorkWaiting
+from codexdb.store.fence import HELD, held
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import approvals, sessions, tool_calls, turns
@@ -68,10 +69,7 @@ _GO_ON = Statement(
 _WAIT = Statement(
     update(turns)
     .where(
-        turns.c.id == bindparam("turn_key"),
-        turns.c.state == TurnState.RUNNING.value,
-        turns.c.attempt == bindparam("held_attempt"),
-        turns.c.worker_id == bindparam("held_worker"),
+        *HELD,
         turns.c.interrupt_requested_at_ms.is_(None),
         exists(select(approvals.c.id).where(*_of_turn, _pending)),
     )
@@ -183,8 +181,7 @@ def wait(transaction: Transaction, claim: Claim) -> bool:
     not ours; nothing was written.
     """
     fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    return transaction.run(_WAIT, session_key=fence.session_key, turn_key=fence.turn_key, **guard) == 1
+    return transaction.run(_WAIT, session_key=fence.session_key, **held(fence)) == 1
 
 
 def withdraw(transaction: Transaction, claim: Claim, now_ms: int) -> None:

@@ -14,6 +14,7 @@ from codexdb.domain.transition import TURN, TurnState
 from codexdb.domain.worker import Claim, Fence, InterruptRequest, WorkWaiting
 from codexdb.store import approvals
 from codexdb.store.calls import close_calls
+from codexdb.store.fence import HELD, held
 from codexdb.store.inputs import withdraw_undelivered
 from codexdb.store.record import FORGET_DELTAS, announce_events, insert_events, insert_items, numbers
 from codexdb.store.statement import Statement
@@ -32,22 +33,16 @@ _ending: dict[str, object] = {
     "ended_at_ms": bindparam("now_ms"),
     "retry_at_ms": None,
 }
-_held = (
-    turns.c.id == bindparam("turn_key"),
-    turns.c.state == TurnState.RUNNING.value,
-    turns.c.attempt == bindparam("held_attempt"),
-    turns.c.worker_id == bindparam("held_worker"),
-)
-_END_HELD = Statement(update(turns).where(*_held).values(_ending))
+_END_HELD = Statement(update(turns).where(*HELD).values(_ending))
 _END_UNHELD = Statement(
     update(turns)
     .where(turns.c.id == bindparam("turn_key"), text("turns.state IN ('queued', 'ready', 'waiting')"))
     .values(_ending)
 )
-_FLAGGED = Statement(select(turns.c.id).where(*_held, turns.c.interrupt_requested_at_ms.is_not(None)))
+_FLAGGED = Statement(select(turns.c.id).where(*HELD, turns.c.interrupt_requested_at_ms.is_not(None)))
 _SUSPEND = Statement(
     update(turns)
-    .where(*_held)
+    .where(*HELD)
     .values(state=TurnState.READY.value, worker_id=None, crashes=turns.c.crashes + bindparam("crashed"))
 )
 _HAND_ON = Statement(
@@ -163,8 +158,7 @@ def end_held(
 ) -> bool:
     """End a turn that a worker holds. False: that worker and attempt do not hold it, nothing was written."""
     fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    if transaction.run(_END_HELD, turn_key=fence.turn_key, **guard, **_columns(ending, now_ms)) == 0:
+    if transaction.run(_END_HELD, **held(fence), **_columns(ending, now_ms)) == 0:
         return False
     _conclude(transaction, claim, ending, now_ms, next_worker=next_worker, lost=lost)
     return True
@@ -229,8 +223,7 @@ def wait(transaction: Transaction, claim: Claim, _nothing: None, now_ms: int) ->
     False: nothing is asked any more, so that it goes on at once; or the fence is lost.
     """
     fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    if transaction.one(_FLAGGED, turn_key=fence.turn_key, **guard):
+    if transaction.one(_FLAGGED, **held(fence)):
         return end(transaction, claim, INTERRUPTED, now_ms)
     return approvals.wait(transaction, claim)
 
@@ -240,8 +233,7 @@ def suspend(transaction: Transaction, claim: Claim, notice: Event, now_ms: int) 
     lost.
     """
     fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    if transaction.one(_FLAGGED, turn_key=fence.turn_key, **guard):
+    if transaction.one(_FLAGGED, **held(fence)):
         return end_held(transaction, claim, INTERRUPTED, now_ms, next_worker=None)
     return _give_up(transaction, claim, notice, now_ms, crashed=0)
 
@@ -287,8 +279,7 @@ def _columns(ending: Ending, now_ms: int) -> dict[str, object]:
 
 def _give_up(transaction: Transaction, claim: Claim, notice: Event, now_ms: int, *, crashed: int) -> bool:
     fence = claim.fence
-    guard = {"held_attempt": fence.attempt, "held_worker": fence.worker_key}
-    if transaction.run(_SUSPEND, turn_key=fence.turn_key, crashed=crashed, **guard) == 0:
+    if transaction.run(_SUSPEND, crashed=crashed, **held(fence)) == 0:
         return False
     close_calls(transaction, fence, lost=bool(crashed), only_started=True, now_ms=now_ms)
     seq, _ = numbers(transaction, fence.session_key, 1, 0, now_ms)

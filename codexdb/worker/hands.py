@@ -1,7 +1,6 @@
 """What a turn's calls may do, and what holds them to it: read from rows and config.toml, before the turn begins."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -36,7 +35,6 @@ async def call_context(
     """What the calls of this turn run with."""
     environment = command_environment(resolved)
     confinement = await anyio.to_thread.run_sync(confinement_of, settings, resolved.workspace, environment)
-    remembered = await approvals.remembered(store.readers, claim.fence.session_key, settings.cwd)
     own = await pages.turn_settings(store.readers, claim.fence.turn_key)
     return CallContext(
         settings=settings,
@@ -45,8 +43,7 @@ async def call_context(
         shell_timeout_ms=resolved.shell_timeout_ms,
         output_bytes_max=_output_bytes_max(resolved),
         fallback=Fallback(str(own.get(FALLBACK_SETTING, resolved.approval_fallback))),
-        # Under `never` the sandbox is all that holds, and what was approved would run without it.
-        remembered=Remembered() if settings.approval_policy is ApprovalPolicy.NEVER else _remembered(remembered),
+        remembered=await _remembered(store, claim, settings),
         confinement=confinement,
         backend=Backend.NONE if confinement is None else await choose(resolved.sandbox_backend),
         mcp=mcp,
@@ -71,7 +68,10 @@ def command_environment(resolved: Resolved) -> dict[str, str]:
     return resolved.environment.environment({key: value for key, value in os.environ.items() if key not in secret})
 
 
-def _remembered(found: Sequence[tuple[str, JsonObject]]) -> Remembered:
+async def _remembered(store: Store, claim: Claim, settings: SessionSettings) -> Remembered:
+    if settings.approval_policy is ApprovalPolicy.NEVER:  # the sandbox is all that holds, and they would run without it
+        return Remembered()
+    found = await approvals.remembered(store.readers, claim.fence.session_key, settings.cwd)
     by_kind: dict[str, list[JsonObject]] = {"exec": [], "patch": [], "tool": []}
     for kind, question in found:
         by_kind[kind].append(question)

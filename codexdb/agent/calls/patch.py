@@ -122,8 +122,8 @@ async def _apply(
     await settle_intent(context, journal, Entry(calls=intent, events=[begin]))
     crash.point("call.intended")
     began_ns = time.monotonic_ns()
-    confined = not asked and context.confinement is not None and context.backend is not Backend.NONE
-    confined = confined and plan.obstacle is None  # such a plan fails; the sandbox does not know all of its reasons
+    confined = context.confinement is not None and context.backend is not Backend.NONE
+    confined &= not asked and plan.obstacle is None  # an obstacle fails it; the sandbox does not know all of them
     if confined:
         done, said = await _in_sandbox(context, text, plan.cwd)
     else:
