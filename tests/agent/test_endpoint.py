@@ -379,7 +379,7 @@ async def test_closing_the_iterator_drops_the_connection(
 ) -> None:
     model.add(Hang(before=("part",)))
     await first_event(client(), request_)
-    await asyncio.to_thread(model.wait_for_early_closes, 1)
+    await asyncio.to_thread(model.wait_for_early_closes, 1)  # fails by itself if there is none
 
 
 @pytest.mark.parametrize("before", [(), ("part",)])

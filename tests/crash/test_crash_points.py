@@ -4,10 +4,7 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from codexdb.testing.crashing import VARIABLE
 from codexdb.testing.model_script import Json, Status, Step, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ServerProcess, ServerProcessError, write_config
+from tests.process.talking import rows, runs, until
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 ANSWER = "all is done"
@@ -34,26 +32,6 @@ LATER = ("request.before:2", "stream.first_event:2", "item.taken:2", "response.e
 CASES = (*crash.POINTS, *AGAIN, *LATER)
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see what still runs")
-
-
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
 
 
 class Scene:
@@ -208,7 +186,7 @@ def test_a_kill_at_any_point_loses_nothing_and_runs_nothing_twice(
 @pytest.mark.parametrize("at", ["call.spawned", "suspend.before", "rescue.found", "rescue.taken"])
 def test_no_command_outlives_the_server(at: str, scene: Scene) -> None:
     crash_at(scene, at)
-    until(lambda: not any(runs(pid) for pid in scene.pids), "the command's end")
+    until(lambda: not any(runs(pid) for pid in scene.pids), "the command's end")  # `until` is the assertion
     mine = str(scene.home).encode()
     until(lambda: not [pid for pid in _processes() if mine in _said(pid)], "the end of everything it started")
 

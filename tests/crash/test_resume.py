@@ -1,14 +1,10 @@
 """How turns go on after their server is gone, is stopped, or goes down in order, and how they do not."""
 
-import contextlib
 import json
 import signal
-import sqlite3
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from codexdb.testing.model_script import Hang, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
 from tests.crash.stopping import stop
+from tests.process.talking import kinds, pids, read, rows, runs, until
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 WAIT_S = 15.0
@@ -32,44 +29,13 @@ OF_THE_TURN = tuple(f"SELECT * FROM {name}" for name in ("turns", "items", "even
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see what still runs")
 
 
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
 def shell(script: str, call_id: str = "c1") -> tuple[str, str, str]:
     return call_id, "shell", json.dumps({"command": ["bash", "-c", script]})
-
-
-def pids(mark: Path) -> list[int]:
-    return [int(line) for line in mark.read_text().split()] if mark.exists() else []
 
 
 def session_of(server: ServerProcess, request_id: RequestId = 1) -> str:
     found: str = server.wait_event("task_started", request_id)["_meta"]["conversationId"]
     return found
-
-
-def read(server: ServerProcess, session_id: str, **arguments: object) -> Message:
-    page: Message = server.call_tool("conversation_read", {"conversation_id": session_id, **arguments})[
-        "structuredContent"
-    ]
-    return page
 
 
 def finished(server: ServerProcess, session_id: str) -> Message:
@@ -84,10 +50,6 @@ def finished(server: ServerProcess, session_id: str) -> Message:
 def said(page: Message) -> list[str]:
     items = [each["item"] for each in page["items"]]
     return [item["content"][0]["text"] for item in items if item.get("role") == "assistant"]
-
-
-def kinds(page: Message) -> list[str]:
-    return [event["msg"]["type"] for event in page["events"]]
 
 
 def test_text_cut_off_by_a_kill_can_be_read_and_is_said_again_once(

@@ -1,13 +1,8 @@
 """What does not go on by itself because nobody has thought of it for too long, or nobody wants it to; and what does."""
 
-import contextlib
 import json
 import os
-import sqlite3
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +14,7 @@ from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
 from tests.crash.stopping import stop
 from tests.process.skewed_server import FILE_VARIABLE
+from tests.process.talking import begin, rows, until
 
 SKEWED = (sys.executable, "-m", "tests.process.skewed_server", "serve")
 ROOT = Path(__file__).parents[2]
@@ -34,27 +30,9 @@ ANSWERED = Raw(
 )
 
 
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
 def ends(database: Path) -> list[tuple[object, ...]]:
     """State and reason of every turn."""
     return rows(database, "SELECT state, end_reason FROM turns ORDER BY id")
-
-
-def begin(server: ServerProcess) -> str:
-    server.start_tool("codex", {"prompt": "first"}, id=1)
-    return cast("str", server.wait_event("task_started", 1)["_meta"]["conversationId"])
 
 
 def send(server: ServerProcess, session: str, text: str, mode: str) -> None:

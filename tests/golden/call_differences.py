@@ -1,6 +1,6 @@
 """The part of `differences` that is about commands, patches and the questions before them."""
 
-from difference import Difference
+from tests.golden.difference import Difference
 
 CALL_DIFFERENCES = (
     Difference(

@@ -7,12 +7,11 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from normalise import DURATION, answer, configured, dumps, event
-from outbound import body_of, received
-
 from codexdb.testing.model_script import Answer, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess
+from tests.golden.normalise import DURATION, answer, configured, dumps, event
+from tests.golden.outbound import body_of, received
 
 Calling = tuple[str, str, str]
 

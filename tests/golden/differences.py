@@ -3,8 +3,8 @@
 docs/compatibility.md has a row for every entry, in the same order.
 """
 
-from call_differences import CALL_DIFFERENCES
-from difference import Difference
+from tests.golden.call_differences import CALL_DIFFERENCES
+from tests.golden.difference import Difference
 
 _ALL = (
     # -- handshake and methods

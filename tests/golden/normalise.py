@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from differences import differs
-
 from codexdb.testing.server_process import Message, RequestId
+from tests.golden.differences import differs
 
 UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 SEND_DETAILS = ("kind", "turn_id", "since_at_ms", "retryable")

@@ -9,14 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from differences import differs
-from normalise import dumps
-
 import codexdb
 from codexdb.agent.prompts import base_instructions
 from codexdb.testing.http1 import ReceivedRequest
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message
+from tests.golden.differences import differs
+from tests.golden.normalise import dumps
 
 Said = tuple[str, str]
 """A role and its words."""

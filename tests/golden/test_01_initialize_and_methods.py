@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from differences import differs
-from normalise import answer, configured, dumps, refusal, transcript, turn
 
 from codexdb.testing.model_script import say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import answer, configured, dumps, refusal, transcript, turn
 
 CLIENT = {"name": "client", "version": "1"}
 POLICIES = ["untrusted", "on-failure", "on-request", "never"]

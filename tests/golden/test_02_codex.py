@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from differences import differs
-from normalise import answer, configured, event, transcript, turn, usage
 
 from codexdb.testing.model_script import Answer, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, StartServer, write_config
+from tests.golden.differences import differs
+from tests.golden.normalise import answer, configured, event, transcript, turn, usage
 
 
 @pytest.mark.parametrize("wire_api", ["chat", "responses"])

@@ -3,12 +3,12 @@
 from typing import Any, cast
 
 import pytest
-from differences import differs
-from normalise import answer, configured, event, refusal, transcript, turn
 
 from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import answer, configured, event, refusal, transcript, turn
 
 
 def spoken(model: ScriptedModel, number: int) -> list[tuple[str, str]]:

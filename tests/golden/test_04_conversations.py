@@ -4,12 +4,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from differences import differs
-from normalise import accepted, answer, configured, dumps, event, refusal, refused, structured, transcript, turn
 
 from codexdb.testing.model_script import Hang, Status, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import (
+    accepted,
+    answer,
+    configured,
+    dumps,
+    event,
+    refusal,
+    refused,
+    structured,
+    transcript,
+    turn,
+)
 
 UNKNOWN = "5f0c9a4e-0a5b-4a54-8a43-0d7be0a5a7c2"
 RUNNING = "Session is already running"

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
-from calling import (
+
+from codexdb.testing.model_script import Answer, call_tools
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.calling import (
     DONE,
     PROMPT,
     Calling,
@@ -21,13 +25,9 @@ from calling import (
     transient,
     whole,
 )
-from differences import differs
-from normalise import answer, configured, refusal, transcript, turn, usage
-from outbound import chat_request, environment, received, user
-
-from codexdb.testing.model_script import Answer, call_tools
-from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import answer, configured, refusal, transcript, turn, usage
+from tests.golden.outbound import chat_request, environment, received, user
 
 COMMAND = ["bash", "-c", "echo ran > f.txt; echo ran"]
 REJECTED = "exec command rejected by user"

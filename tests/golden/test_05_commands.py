@@ -4,7 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from calling import (
+
+from codexdb.agent.sandbox.choice import survey
+from codexdb.domain.limits import SHELL_TIMEOUT_MS
+from codexdb.testing.model_script import Answer, call_tools
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import ServerProcess, StartServer
+from tests.golden.calling import (
     DONE,
     PROMPT,
     Calling,
@@ -19,15 +25,9 @@ from calling import (
     transient,
     whole,
 )
-from differences import differs
-from normalise import transcript, usage
-from outbound import chat_request, environment, received, user
-
-from codexdb.agent.sandbox.choice import survey
-from codexdb.domain.limits import SHELL_TIMEOUT_MS
-from codexdb.testing.model_script import Answer, call_tools
-from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import transcript, usage
+from tests.golden.outbound import chat_request, environment, received, user
 
 TIMED_OUT = "sandbox error: command timed out"
 NOT_FOUND = "No such file or directory (os error 2)"

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
-from calling import (
+
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.calling import (
     DONE,
     PROMPT,
     calls,
@@ -19,12 +22,9 @@ from calling import (
     transient,
     whole,
 )
-from differences import differs
-from normalise import transcript
-from outbound import chat_request, environment, received, user
-
-from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import transcript
+from tests.golden.outbound import chat_request, environment, received, user
 
 PATCH = "*** Begin Patch\n*** Add File: new.txt\n+hello\n*** Update File: old.txt\n@@\n-aaa\n+bbb\n*** End Patch\n"
 HEREDOC = ["bash", "-lc", f"apply_patch <<'EOF'\n{PATCH}EOF"]

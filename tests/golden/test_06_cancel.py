@@ -4,14 +4,25 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from calling import asks_to_run, calls, cancel, conversation, decide, made, output, printed, question, shell
-from differences import differs
-from normalise import DURATION, accepted, answer, configured, dumps, event, structured, transcript, turn
-from outbound import chat_request, environment, received, user
 
 from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import RequestId, ServerProcess, StartServer
+from tests.golden.calling import (
+    asks_to_run,
+    calls,
+    cancel,
+    conversation,
+    decide,
+    made,
+    output,
+    printed,
+    question,
+    shell,
+)
+from tests.golden.differences import differs
+from tests.golden.normalise import DURATION, accepted, answer, configured, dumps, event, structured, transcript, turn
+from tests.golden.outbound import chat_request, environment, received, user
 
 NOT_RUN = "This call was not run: the turn ended before it began."
 STOPPED = "The command was stopped while it ran. What it did until then stands. It had printed:\nhi"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from differences import differs
-from normalise import accepted, answer, configured, event, refusal, structured, transcript, turn, usage
-from outbound import assistant, chat_request, environment, received, responses_request, user
 
 from codexdb.testing.model_script import Drop, Hang, Raw, Status, Step, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer, write_config
+from tests.golden.differences import differs
+from tests.golden.normalise import accepted, answer, configured, event, refusal, structured, transcript, turn, usage
+from tests.golden.outbound import assistant, chat_request, environment, received, responses_request, user
 
 LOST = "stream disconnected before completion: Transport error: error decoding response body"
 IDLE = "stream disconnected before completion: idle timeout waiting for SSE"

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from differences import differs
-from normalise import answer, configured, transcript, turn, usage
-from outbound import (
+
+from codexdb.testing.model_script import say
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import ServerProcess, StartServer, write_config
+from tests.golden.differences import differs
+from tests.golden.normalise import answer, configured, transcript, turn, usage
+from tests.golden.outbound import (
     BASICS,
     RESPONSES_KEYS,
     assistant,
@@ -19,10 +23,6 @@ from outbound import (
     responses_request,
     user,
 )
-
-from codexdb.testing.model_script import say
-from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ServerProcess, StartServer, write_config
 
 ACCEPT_S = 10.0  # a server takes a second to start on a loaded machine
 

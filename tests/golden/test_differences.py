@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from differences import DIFFERENCES
+from tests.golden.differences import DIFFERENCES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
 

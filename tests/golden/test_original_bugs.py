@@ -4,12 +4,12 @@ import re
 from typing import Any, cast
 
 import pytest
-from differences import differs
-from normalise import dumps
 
 from codexdb.testing.model_script import Drop, Hang, Raw, Status, Step, Truncate, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.golden.differences import differs
+from tests.golden.normalise import dumps
 
 EXIT_S = 3.0  # a client kills two seconds after it closed our input; the rest is for a loaded machine
 

@@ -18,6 +18,7 @@ def hasten(file: Path) -> None:
     """Let this process take a manual clock for the machine's."""
     clock = ManualClock(STARTED_AT_MS)
 
+    # No time passes in it: that is what this server is for.
     async def sleep(self: SystemClock, span_ms: int) -> None:  # noqa: ARG001 - the name it is called by
         with file.open("a") as naps:
             naps.write(f"{span_ms}\n")

@@ -41,6 +41,12 @@ def opened(server: ServerProcess, prompt: str, **arguments: object) -> str:
     return cast("str", answer["structuredContent"]["threadId"])
 
 
+def begin(server: ServerProcess, prompt: str = "first") -> str:
+    """A session whose first turn runs: the call 1 waits for it."""
+    server.start_tool("codex", {"prompt": prompt}, id=1)
+    return cast("str", server.wait_event("task_started", 1)["_meta"]["conversationId"])
+
+
 def reply(server: ServerProcess, session: str, prompt: str, **arguments: object) -> Message:
     """The next turn, to its end."""
     result = server.call_tool("codex-reply", {"threadId": session, "prompt": prompt, **arguments})
@@ -83,6 +89,22 @@ def rows(database: Path, query: str) -> list[tuple[object, ...]]:
 def stored(database: Path) -> bytes:
     """All bytes of the database, those that wait in its log included."""
     return b"".join(path.read_bytes() for path in database.parent.glob(f"{database.name}*") if path.is_file())
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+def pids(mark: Path) -> list[int]:
+    """What commands have noted of themselves, a line each."""
+    return [int(line) for line in mark.read_text().split()] if mark.exists() else []
+
+
+def runs(pid: int) -> bool:
+    """Whether the process is there, and no mere remains."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------

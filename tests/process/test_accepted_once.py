@@ -1,11 +1,6 @@
 """A message with a name of its own can be sent for ever, and is accepted once."""
 
-import contextlib
-import sqlite3
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -15,22 +10,10 @@ import pytest
 from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.process.talking import rows, until
 
 WAIT_S = 15.0
 IN_FLIGHT = 250  # sends of one process at a time
-
-
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def call(server: ServerProcess, tool: str, **arguments: object) -> Message:

@@ -9,8 +9,9 @@ import pytest
 
 from codexdb.testing.model_script import Hang, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from codexdb.testing.server_process import ServerProcess, StartServer
 from tests.process.skewed_server import FILE_VARIABLE
+from tests.process.talking import read
 
 SKEWED = (sys.executable, "-m", "tests.process.skewed_server", "serve")
 ROOT = Path(__file__).parents[2]
@@ -43,11 +44,6 @@ def skewed(server: StartServer, skew: Path) -> Skewed:
 
 
 RETRIES: dict[str, object] = {"model_providers": {"scripted": {"request_max_retries": 2}}}
-
-
-def read(server: ServerProcess, session: str, **more: object) -> Message:
-    page: Message = server.call_tool("conversation_read", {"conversation_id": session, **more})["structuredContent"]
-    return page
 
 
 def test_a_clock_that_goes_back_changes_no_order(skewed: Skewed, skew: Path) -> None:

@@ -5,12 +5,10 @@ import os
 import pty
 import selectors
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +18,7 @@ from codexdb.domain.limits import SUBSCRIPTION_EVENTS_MAX
 from codexdb.testing.model_script import Answer, Call, Hang, Status, Step, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ENVIRONMENT_KEPT, StartServer, write_config
+from tests.process.talking import rows
 
 TIMEOUT_S = 20
 UNKNOWN = "0199a213-81c0-7800-8aa1-bbab2a035a53"
@@ -49,11 +48,6 @@ def execute(home: Path, *arguments: str, given: str = "") -> subprocess.Complete
         timeout=TIMEOUT_S,
         check=False,
     )
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def shell(*command: str) -> Step:

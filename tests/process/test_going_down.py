@@ -1,12 +1,8 @@
 """A server whose client leaves, or that is told to go: what was asked for before holds, and every call is answered."""
 
-import contextlib
 import json
 import signal
-import sqlite3
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -15,24 +11,12 @@ import pytest
 from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer
+from tests.process.talking import rows, until
 
 WAIT_S = 15.0
 EXIT_S = 1.5  # what a server that goes down in order promises
 
 ENDS = pytest.mark.parametrize("end", ["EOF", "SIGTERM"])
-
-
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
 
 
 def begin(server: ServerProcess, model: ScriptedModel) -> str:

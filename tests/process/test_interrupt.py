@@ -1,12 +1,7 @@
 """Interrupting: by anybody, in any state, as often as one likes; what was said and done until then is kept."""
 
-import contextlib
 import json
-import sqlite3
 import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +11,7 @@ from codexdb.store.calls import ABORTED, NOT_STARTED, UNKNOWN
 from codexdb.testing.model_script import Answer, Drop, Hang, Raw, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.process.talking import pids, rows, runs, until
 
 WAIT_S = 15.0
 SOON_S = 2.0  # from a request in one process to the turn's end in another
@@ -23,32 +19,8 @@ SOON_S = 2.0  # from a request in one process to the turn's end in another
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see what still runs")
 
 
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def rows(database: Path, query: str) -> list[tuple[object, ...]]:
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
 def shell(script: str, call_id: str = "c1") -> tuple[str, str, str]:
     return call_id, "shell", json.dumps({"command": ["bash", "-c", script]})
-
-
-def pids(mark: Path) -> list[int]:
-    return [int(line) for line in mark.read_text().split()] if mark.exists() else []
 
 
 def begin(server: ServerProcess) -> str:

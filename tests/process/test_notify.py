@@ -6,9 +6,8 @@ import os
 import signal
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -20,18 +19,11 @@ from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
 from codexdb.worker.notify import NOTIFICATION_BYTES_MAX, NOTIFY_PROCESSES_MAX, notification
 from tests.golden.differences import differs
+from tests.process.talking import until
 
 CRASHING = (sys.executable, "-m", "codexdb.testing.crashing", "serve")
 WAIT_S = 15.0
 EXIT_S = 1.5  # what a server that goes down in order promises
-
-
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
 
 
 class Bell:

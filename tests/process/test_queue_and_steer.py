@@ -3,31 +3,15 @@
 import contextlib
 import json
 import sqlite3
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 from codexdb.testing.model_script import Hang, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, StartServer, write_config
+from tests.process.talking import begin, read, until
 
 WAIT_S = 15.0
-
-
-def until(happened: Callable[[], bool], what: str, timeout: float = WAIT_S) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout} s"
-        never.wait(0.01)
-
-
-def begin(server: ServerProcess, prompt: str = "first") -> str:
-    """A session whose first turn runs: the call 1 waits for it."""
-    server.start_tool("codex", {"prompt": prompt}, id=1)
-    return cast("str", server.wait_event("task_started", 1)["_meta"]["conversationId"])
 
 
 def reply(server: ServerProcess, session: str, prompt: str, mode: str, request_id: RequestId) -> RequestId:
@@ -37,11 +21,6 @@ def reply(server: ServerProcess, session: str, prompt: str, mode: str, request_i
 def send(server: ServerProcess, session: str, text: str, mode: str) -> Message:
     arguments = {"conversation_id": session, "content": [{"type": "text", "text": text}], "if_running": mode}
     return cast("Message", server.call_tool("send-user-message", arguments)["structuredContent"])
-
-
-def read(server: ServerProcess, session: str, **arguments: object) -> Message:
-    page = server.call_tool("conversation_read", {"conversation_id": session, **arguments})
-    return cast("Message", page["structuredContent"])
 
 
 def waiting(server: ServerProcess, session: str) -> list[str]:

@@ -1,8 +1,5 @@
 """Secrets are used and not kept: no file, no log line and no answer holds one."""
 
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +8,7 @@ import pytest
 from codexdb.testing.model_script import Drop, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer, write_config
+from tests.process.talking import until
 
 WAIT_S = 15.0
 
@@ -59,14 +57,6 @@ def keyed(home: Path, model: ScriptedModel, server: StartServer) -> ServerProces
     """A server whose provider needs a secret of every kind."""
     write_config(home, model.base_url, "chat", model_providers={"scripted": PROVIDER})
     return server(env=ENVIRONMENT)
-
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    """Wait for something that nobody tells of."""
-    never, deadline = threading.Event(), time.monotonic() + WAIT_S
-    while not happened():
-        assert time.monotonic() < deadline, f"{what} did not happen within {WAIT_S} s"
-        never.wait(0.01)
 
 
 def leaks(home: Path, *servers: ServerProcess) -> set[str]:

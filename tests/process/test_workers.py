@@ -15,7 +15,8 @@ import pytest
 
 from codexdb.testing.model_script import Hang, call_tools
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, Message, ServerProcess, StartServer
+from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, StartServer
+from tests.process.talking import read
 
 NOTICED_S = 12  # two heartbeats and some; a dead worker is looked for with each
 
@@ -33,11 +34,6 @@ def hanging_turn(server: ServerProcess, model: ScriptedModel) -> tuple[Any, str]
     session = server.wait_event("task_started", call)["_meta"]["conversationId"]
     model.wait_for_requests(asked + 1)
     return call, cast("str", session)
-
-
-def read(server: ServerProcess, session: str, **more: object) -> Message:
-    result = server.call_tool("conversation_read", {"conversation_id": session, **more})
-    return cast("Message", result["structuredContent"])
 
 
 def assert_closed(server: ServerProcess, session: str) -> None:

@@ -143,7 +143,7 @@ def test_a_long_text_is_cut_where_it_is_quoted() -> None:
 
 
 def test_a_refusal_is_valid_unicode_whatever_was_refused() -> None:
-    explain(refused({"colour": "\ud800"})).encode()
+    assert explain(refused({"colour": "\ud800"})).encode()  # and no UnicodeEncodeError
 
 
 @pytest.mark.parametrize("secret", [12345, "12345", 12345.5])
