@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 def run_with_store(db: str | None, work: Callable[[Store], Awaitable[_T]]) -> _T:
-    """Open the database, which must be there, do `work` with it, and close it; a refusal becomes the command's error."""
+    """Open the database, which must be there, do `work` with it, and close it. A refusal is the command's error."""
     path = database_path(db)
 
     async def run() -> _T:
