@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from codexdb.config.provider import Provider
 from codexdb.config.resolve import Request
 from codexdb.config.source import ConfigSource
 from codexdb.domain.clock import SystemClock
-from codexdb.domain.errors import CodexDBError
+from codexdb.domain.errors import CodexDBError, SchemaBusyError
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import CRASHES_MAX, EOF_GRACE_MS, FOREIGN_POLL_MS, RESUME_AGE_MS_MAX
 from codexdb.domain.worker import RescuePolicy
@@ -28,11 +29,13 @@ from codexdb.protocol.origins import Origins
 from codexdb.protocol.server import McpServer
 from codexdb.service.secrets import Secrets
 from codexdb.service.sessions import SessionService
-from codexdb.store.database import open_store
+from codexdb.store.database import Waiting, open_store
 from codexdb.worker.identity import own_identity
 from codexdb.worker.worker import Worker
 
 _logger = logging.getLogger(__name__)
+
+UPGRADE_WORD_S = 5.0  # between two lines of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,20 @@ class Options:
     resume_age_ms_max: int = RESUME_AGE_MS_MAX
 
 
+class UpgradeLog:
+    """Says on stderr that the database is being upgraded, and on a big one every few seconds how far that is."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._told: tuple[str, float] = ("", 0.0)
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        said, at = self._told
+        if what != said or time.monotonic() - at > UPGRADE_WORD_S:
+            self._told = (what, time.monotonic())
+            _logger.warning("upgrading the database %s: %s, %d of %d", self._database, what, done, total)
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """An open database with somebody to ask and somebody who works."""
@@ -60,11 +77,14 @@ class Application:
 
 
 @asynccontextmanager
-async def open_application(options: Options) -> AsyncGenerator[Application]:
-    """Open the database and work on what it holds, until the block is left; then every running turn is ended.
+async def open_application(
+    options: Options, busy: Callable[[SchemaBusyError], None] = lambda _: None
+) -> AsyncGenerator[Application]:
+    """Open the database and work on what it holds, until the block is left; then every running turn is ended. An older
+    schema is upgraded first; `busy` is told every few seconds that others are in the way.
 
     Raises:
-        StoreRefusedError, StoreBusyError: the database cannot be used.
+        StoreRefusedError, StoreBusyError, StoreFailedError: the database cannot be used.
         InvalidConfigError: CODEX_HOME names a folder that is not there.
     """
     config = ConfigSource(codex_home(os.environ), Path.cwd(), options.overrides, options.defaults)
@@ -79,7 +99,11 @@ async def open_application(options: Options) -> AsyncGenerator[Application]:
             known = endpoints[provider.id] = (provider, HttpEndpoint(provider, clock))
         return known[1]
 
-    async with open_store(options.database) as store:
+    def wait(error: SchemaBusyError) -> None:
+        _logger.warning("%s", error.message)
+        busy(error)
+
+    async with open_store(options.database, Waiting(wait, UpgradeLog(options.database))) as store:
         worker = Worker(
             store,
             own_identity(config.home),
@@ -115,15 +139,7 @@ async def serve(options: Options, opening: Opening) -> int:
         served = anyio.Event()
         group.start_soon(_then, connection.run, served)
         try:
-            async with open_application(options) as application, anyio.create_task_group() as followers:
-                worker = application.worker
-                shown = Followers(connection, application.service, followers, others_work=not options.works)
-                ended = stopped if options.finish_on_eof else connection.eof
-                followers.start_soon(_stop_on, ended, worker.stop)
-                followers.start_soon(_go_down, connection.eof, worker, shown)
-                server.open(_context(options, application, connection, shown))
-                await served.wait()
-                followers.cancel_scope.cancel()
+            await _serve_tools(options, server, connection, stopped, served)
         except CodexDBError as error:
             _logger.error("%s", error.message)  # noqa: TRY400 - a sentence for a person, not a trace
             server.refuse(error)
@@ -131,6 +147,37 @@ async def serve(options: Options, opening: Opening) -> int:
             await served.wait()
         group.cancel_scope.cancel()
     return code
+
+
+async def _serve_tools(
+    options: Options, server: McpServer, connection: Connection, stopped: anyio.Event, served: anyio.Event
+) -> None:
+    """Open the database, and serve tools until the client is gone; a client that goes earlier ends the opening."""
+    opened = anyio.Event()
+    scope = anyio.CancelScope()
+    refused: CodexDBError | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_on, served, lambda: None if opened.is_set() else scope.cancel())
+        try:
+            with scope:
+                async with (
+                    open_application(options, server.hold_back) as application,
+                    anyio.create_task_group() as followers,
+                ):
+                    opened.set()
+                    worker = application.worker
+                    shown = Followers(connection, application.service, followers, others_work=not options.works)
+                    ended = stopped if options.finish_on_eof else connection.eof
+                    followers.start_soon(_stop_on, ended, worker.stop)
+                    followers.start_soon(_go_down, connection.eof, worker, shown)
+                    server.open(_context(options, application, connection, shown))
+                    await served.wait()
+                    followers.cancel_scope.cancel()
+        except CodexDBError as error:  # raised below: the group would wrap it
+            refused = error
+        group.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
 
 
 async def work(options: Options, *, until_idle: bool) -> int:

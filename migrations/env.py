@@ -14,6 +14,7 @@ from codexdb.config.database import database_path
 from codexdb.store.pragmas import open_for_writing
 from codexdb.store.revision import create_directory, create_file
 from codexdb.store.tables import metadata
+from codexdb.store.text_index import SHADOWS
 
 
 def _path() -> Path:
@@ -25,6 +26,11 @@ def _path() -> Path:
 def _begin_immediate(connection: Connection) -> None:
     """Take the write lock before anything is read; pysqlite would begin only at the first write."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _compared(_object: object, name: str | None, kind: str, *_details: object) -> bool:
+    """The tables behind the text index are SQLite's own."""
+    return not (kind == "table" and name in {"search", *SHADOWS})
 
 
 def run() -> None:
@@ -39,7 +45,12 @@ def run() -> None:
         if raw is None:
             raise RuntimeError("no connection")
         raw.execute("PRAGMA foreign_keys=OFF")  # a pragma inside a transaction would have no effect
-        context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=False)
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            include_object=_compared,
+            transactional_ddl=True,  # all revisions and their stamp are one transaction: SQLite can, alembic doubts it
+        )
         with context.begin_transaction():
             context.run_migrations()
             broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()

@@ -4,12 +4,12 @@ import sys
 
 import click
 
-from codexdb.cli.page import DATABASE, INTERRUPTED, Option, Page
+from codexdb.cli.page import DATABASE, INTERRUPTED, JSON, Option, Page
 
 
 @click.group()
 def db() -> None:
-    """Look into the database."""
+    """Look into the database, and bring it from schema to schema."""
 
 
 @db.command(
@@ -38,3 +38,53 @@ def sql(query: str, db: str | None, as_json: bool) -> None:  # noqa: FBT001 - cl
         sys.exit(database.sql(database_path(db), query, as_json=as_json))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+@db.command(
+    cls=Page,
+    examples=("codexdb db current", "codexdb db current --json | jq -r .schema"),
+)
+@JSON
+@DATABASE
+def current(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Say which schema the database has, and which one this codexdb wants.
+
+    Changes nothing. Exit code 1 if they differ, or if the file cannot be used.
+    """
+    from codexdb.cli.schema import current
+
+    sys.exit(current(db, as_json=as_json))
+
+
+@db.command(
+    cls=Page,
+    examples=("codexdb db upgrade", "codexdb db upgrade --db team.sqlite3"),
+)
+@JSON
+@DATABASE
+def upgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Bring the database to the schema of this codexdb.
+
+    Servers do the same at their start. A backup is written beside the file first; then all of the upgrade happens, or
+    nothing of it. Nobody may have the file open meanwhile: servers that start wait until it is done.
+    """
+    from codexdb.cli.schema import upgrade
+
+    sys.exit(upgrade(db, as_json=as_json))
+
+
+@db.command(
+    cls=Page,
+    examples=("codexdb db downgrade",),
+)
+@JSON
+@DATABASE
+def downgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Take the newest revision of the schema back, for an older codexdb.
+
+    A backup is written beside the file first. What only the newest revision knows is given up; sessions are not. The
+    next server of this version upgrades the file again.
+    """
+    from codexdb.cli.schema import downgrade
+
+    sys.exit(downgrade(db, as_json=as_json))

@@ -127,6 +127,10 @@ def _database(database: Path) -> Iterator[Finding]:
         if schema is None:
             yield Finding("database", "note", f"{database} is empty", "The first `codexdb serve` makes its tables.")
             return
+        if schema != revision.HEAD:
+            older = f"This codexdb wants {revision.HEAD}: `codexdb db upgrade`, or the next server, upgrades it."
+            yield Finding("database", "note", f"{database}, {size}, schema {schema}", older)
+            return
         yield Finding("database", "ok", f"{database}, {size}, schema {schema}")
         yield from _work(database)
 

@@ -4,7 +4,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,3 +106,19 @@ def json_row(columns: Sequence[str], row: Sequence[object]) -> str:
             name = f"{column}_{number}"
         named[name] = value.hex() if isinstance(value, bytes) else value
     return encode(named)
+
+
+@contextmanager
+def progress(title: str) -> Generator[Callable[[str, int, int], None]]:
+    """What long work is told: (what is being done, how much of it, of how many). A bar on a terminal's stderr;
+    elsewhere nothing, for whoever reads a log wants the outcome.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

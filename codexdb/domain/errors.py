@@ -42,6 +42,12 @@ class StoreBusyError(CodexDBError):
     retryable = True
 
 
+class SchemaBusyError(StoreBusyError):
+    """The database is being upgraded, or cannot be while others have it open. Nothing was written."""
+
+    kind = "schema_busy"
+
+
 class StoreRefusedError(CodexDBError):
     """The database file cannot be used at all: newer schema, not a database, no permission."""
 

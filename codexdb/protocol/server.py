@@ -35,6 +35,11 @@ class McpServer:
         self._context.set_exception(error)
         self._context.exception()  # looked at, in case no tool is ever called
 
+    def hold_back(self, error: CodexDBError) -> None:
+        """The database cannot be used yet: calls that wait are told so, later ones wait anew."""
+        self.refuse(error)
+        self._context = self._context.get_loop().create_future()
+
     def handlers(self) -> Mapping[str, Handler]:
         return {
             "tools/list": _list_tools,

@@ -1,19 +1,31 @@
 """The store: one file, its writer, its readers and its feed, opened and closed together."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
-from codexdb.domain.errors import StoreBusyError, StoreRefusedError
-from codexdb.domain.limits import STORE_BUSY_MS
+from codexdb.domain.errors import SchemaBusyError, StoreBusyError, StoreRefusedError
+from codexdb.domain.limits import SCHEMA_POLL_MS, STORE_BUSY_MS
 from codexdb.store import revision
+from codexdb.store.diagnosis import open_workers
 from codexdb.store.feed import Feed
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.readers import Readers
+from codexdb.store.upgrade import Progress, upgrade
 from codexdb.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a process that waits for the database tells meanwhile: `busy` on the event loop, `progress` on a thread."""
+
+    busy: Callable[[SchemaBusyError], None]
+    progress: Progress
 
 
 class Store:
@@ -27,17 +39,18 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path) -> AsyncGenerator[Store]:
+async def open_store(path: Path, waiting: Waiting | None = None) -> AsyncGenerator[Store]:
     """Open the database, creating it where there is none.
 
-    Holds while open: the schema is ours, and no migration can begin. At the end everything queued is committed,
-    readers are closed before the writer, and the schema lock is let go.
+    Holds while open: the schema is ours, and no upgrade can begin. At the end everything queued is committed,
+    readers are closed before the writer, and the schema lock is let go. With `waiting`, an older schema is upgraded
+    first, and others who upgrade it are waited for as long as it takes.
 
     Raises:
         StoreRefusedError: the file cannot be used; the message says what to do.
-        StoreBusyError: a migration of it is under way.
+        SchemaBusyError: an upgrade of it is under way.
     """
-    schema_lock = await anyio.to_thread.run_sync(_prepare, path)
+    schema_lock = await _hold_schema(path, waiting)
     try:
         store = Store(path)
         try:
@@ -50,28 +63,81 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
         schema_lock.close()
 
 
-def _prepare(path: Path) -> FileLock:
-    """The shared schema lock, then the check. In this order: no migration may slip in between."""
-    revision.create_directory(path)
+async def upgrade_alone(path: Path, work: Callable[[Path, Progress], Path], progress: Progress) -> Path:
+    """Change the schema of a file that nobody has open; returns the backup. Cancelled, it changes nothing.
+
+    Raises:
+        SchemaBusyError: others have it open.
+        StoreRefusedError, StoreFailedError: as `upgrade.upgrade` does.
+    """
+    with closing(_schema_lock(path)) as lock:
+        await _take(path, lock, None, shared=False)
+        return await _in_thread(path, work, progress)
+
+
+async def _hold_schema(path: Path, waiting: Waiting | None) -> FileLock:
+    """The shared schema lock, then the check. In this order: no upgrade may slip in between."""
+    lock = await anyio.to_thread.run_sync(_schema_lock, path)
     try:
-        lock = FileLock(beside(path, ".schema.lock"))
-    except OSError as error:
-        raise StoreRefusedError(f"The folder {path.parent} cannot be written to: {error}.") from error
-    try:
-        _check(path, lock)
+        while True:
+            await _take(path, lock, waiting, shared=True)
+            if await anyio.to_thread.run_sync(_check, path, waiting is not None) or waiting is None:
+                return lock
+            lock.unlock()
+            await _take(path, lock, waiting, shared=False)
+            if revision.look(path) != revision.HEAD:  # somebody may have been quicker
+                await _in_thread(path, upgrade, waiting.progress)
+            lock.unlock()
     except BaseException:
         lock.close()
         raise
-    return lock
 
 
-def _check(path: Path, schema_lock: FileLock) -> None:
-    """Under the writers' lock: two processes that switch one new file to WAL at once fail each other, and whoever is
-    the last to close a file makes a checkpoint.
+def _schema_lock(path: Path) -> FileLock:
+    revision.create_directory(path)
+    try:
+        return FileLock(beside(path, ".schema.lock"))
+    except OSError as error:
+        raise StoreRefusedError(f"The folder {path.parent} cannot be written to: {error}.") from error
+
+
+async def _take(path: Path, lock: FileLock, waiting: Waiting | None, *, shared: bool) -> None:
+    """Wait for the schema lock; whoever would rather be told is told every `STORE_BUSY_MS`."""
+    since = anyio.current_time()
+    while not lock.try_lock(shared=shared):
+        if anyio.current_time() - since > STORE_BUSY_MS / 1000:
+            error = SchemaBusyError(_in_the_way(path, shared=shared))
+            if waiting is None:
+                raise error
+            waiting.busy(error)
+            since = anyio.current_time()
+        await anyio.sleep(SCHEMA_POLL_MS / 1000)
+
+
+def _in_the_way(path: Path, *, shared: bool) -> str:
+    if shared:
+        return f"The database {path} is being upgraded by another process. Try again when it is done."
+    pids = [str(worker.pid) for worker in open_workers(path) if worker.lives is not False]
+    who = f"process {', '.join(pids)}" if pids else "another program"
+    return f"The database {path} has to be upgraded, and {who} has it open with an older codexdb. Close that first."
+
+
+async def _in_thread(path: Path, work: Callable[[Path, Progress], Path], progress: Progress) -> Path:
+    def tell(what: str, done: int, total: int) -> None:
+        anyio.from_thread.check_cancelled()
+        progress(what, done, total)
+
+    return await anyio.to_thread.run_sync(work, path, tell)
+
+
+def _check(path: Path, older_may_be: bool) -> bool:  # noqa: FBT001 - a thread's argument
+    """Whether the file's schema is ours. Under the writers' lock: two processes that switch one new file to WAL at once
+    fail each other, and whoever is the last to close a file makes a checkpoint.
     """
-    if not schema_lock.lock(STORE_BUSY_MS, shared=True):
-        raise StoreBusyError(f"The database {path} is being migrated by another process. Try again when it is done.")
     with closing(FileLock(beside(path, ".wlock"))) as write_lock:
         if not write_lock.lock(STORE_BUSY_MS):
             raise StoreBusyError(f"The database {path} is locked by another process. Try again.")
-        revision.prepare(path)
+        found = revision.prepare(path)
+    if found != revision.HEAD and not older_may_be:
+        raise revision.too_old(path, found)
+    return found == revision.HEAD

@@ -1,4 +1,4 @@
-"""Which schema a file has, checked at every start with the standard library alone; alembic is for upgrades.
+"""Which schema a file has, checked at every start with the standard library alone; alembic is for upgrades (`upgrade`).
 
 A new file gets the packaged DDL snapshot and the head's stamp in one transaction. CI proves that the snapshot equals
 the migrations (`tests/migration`).
@@ -13,7 +13,7 @@ from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.store.filesystem import refuse_network
 from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 
-HEAD = "0001"
+HEAD = "0002"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 _FOREIGN = "foreign"  # not a revision: tables, and no stamp of ours
 _DIRECTORY_MODE = 0o700
@@ -34,8 +34,9 @@ def create_directory(path: Path) -> None:
         raise StoreRefusedError(f"The folder {path.parent} cannot be made: {error}.") from error
 
 
-def prepare(path: Path) -> None:
-    """Make sure that `path` is a database of the schema this program knows. Holds after: it can be opened for writing.
+def prepare(path: Path) -> str:
+    """Make sure that `path` is a database of ours, and return its schema: `HEAD`, or an older one, which has to be
+    upgraded before it is used.
 
     Raises:
         StoreRefusedError: the file cannot be used; the message says what to do.
@@ -59,10 +60,11 @@ def prepare(path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
     _refuse_other(path, found)
+    return found or HEAD
 
 
 def look(path: Path) -> str | None:
-    """The schema of a file that this program can use, for people; None where it is empty. Changes nothing. Blocks.
+    """The schema of a file that this program can use or upgrade; None where it is empty. Changes nothing. Blocks.
 
     Raises:
         StoreRefusedError: it cannot be used, with the sentence that `prepare` has for it.
@@ -85,13 +87,21 @@ def look(path: Path) -> str | None:
     return found
 
 
+def too_old(path: Path, found: str) -> StoreRefusedError:
+    """The refusal of a file that has to be upgraded first."""
+    return StoreRefusedError(
+        f"The database {path} has schema {found}, older than this codexdb ({HEAD}). "
+        "`codexdb db upgrade` brings it up to date, with a backup first; so does the next server."
+    )
+
+
 def _refuse_other(path: Path, found: str | None) -> None:
-    """Refuse a schema that is not ours."""
+    """Refuse a schema that is neither ours nor an older one of ours."""
     if found == _FOREIGN:
         raise StoreRefusedError(
             f"The file {path} is the database of some other program. Name another file with --db or CODEXDB_DB."
         )
-    if found not in (None, HEAD):
+    if found is not None and not (found.isdecimal() and found <= HEAD):
         raise StoreRefusedError(
             f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
             "wrote it. Upgrade codexdb, or name another file with --db or CODEXDB_DB."

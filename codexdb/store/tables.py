@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.schema import SchemaItem
 
 from codexdb.domain.transition import APPROVAL, HOLDS_SESSION, TOOL_CALL, TURN, TransitionTable
+from codexdb.store.views import DAY_OF_REQUEST
 
 metadata = MetaData()
 
@@ -148,6 +149,7 @@ Index(
 )
 Index("turns_queued", turns.c.session_id, turns.c.id, sqlite_where=text("state = 'queued'"))
 Index("turns_ready", turns.c.id, sqlite_where=text("state = 'ready'"))
+Index("turns_failed", turns.c.ended_at_ms, turns.c.id, sqlite_where=text("state = 'failed'"))
 
 inputs = _table(
     "inputs",
@@ -175,6 +177,7 @@ Index(
     unique=True,
     sqlite_where=text("opens_session = 1 AND message_id IS NOT NULL"),
 )
+Index("inputs_by_turn", inputs.c.session_id, inputs.c.turn_id)
 
 items = _table(
     "items",
@@ -294,3 +297,4 @@ model_requests = _table(
     Column("error", Text),
 )
 Index("model_requests_by_turn", model_requests.c.session_id, model_requests.c.turn_id)
+Index("model_requests_by_day", text(DAY_OF_REQUEST), _table=model_requests)

@@ -10,6 +10,8 @@ from pathlib import Path
 import alembic.command
 from alembic.config import Config
 
+from codexdb.store.text_index import SHADOWS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,7 +24,7 @@ def migrated(path: Path, revision: str = "head") -> None:
 
 
 def schema(path: Path) -> dict[tuple[str, str], str]:
-    """Every object of a database: (type, name) → its DDL."""
+    """Every object of a database that was made by a statement of its own: (type, name) → its DDL."""
     connection = sqlite3.connect(path)
     try:
         rows = connection.execute(
@@ -31,7 +33,7 @@ def schema(path: Path) -> dict[tuple[str, str], str]:
         ).fetchall()
     finally:
         connection.close()
-    return {(kind, name): sql for kind, name, sql in rows}
+    return {(kind, name): sql for kind, name, sql in rows if name not in SHADOWS}
 
 
 def snapshot_text() -> str:

@@ -1,0 +1,89 @@
+"""`codexdb db current`, `upgrade` and `downgrade`: from schema to schema."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import click
+
+from codexdb.cli import screen
+from codexdb.config.database import database_path
+from codexdb.domain.errors import CodexDBError
+from codexdb.domain.json import JsonObject, encode
+from codexdb.store import revision
+from codexdb.store.database import upgrade_alone
+from codexdb.store.upgrade import Progress
+from codexdb.store.upgrade import downgrade as take_back
+from codexdb.store.upgrade import upgrade as bring_up
+
+
+def current(db: str | None, *, as_json: bool) -> int:
+    """Print the file's schema; returns the exit code."""
+    path = database_path(db)
+    found = _look(path)
+    told: JsonObject = {"database": str(path), "schema": found, "wanted": revision.HEAD}
+    if found == revision.HEAD:
+        advice = "up to date"
+    elif found is None:
+        advice = "the file is empty; the first server makes its tables"
+    else:
+        advice = f"this codexdb wants {revision.HEAD}: `{screen.program()} db upgrade`, or the next server, upgrades it"
+    screen.write(f"{encode(told)}\n" if as_json else f"{found or 'none'}: {advice}\n")
+    return 0 if found == revision.HEAD else 1
+
+
+def upgrade(db: str | None, *, as_json: bool) -> int:
+    """Bring the file to this program's schema; returns the exit code."""
+    path = database_path(db)
+    found = _look(path)
+    if found == revision.HEAD:
+        told: JsonObject = {"database": str(path), "from": found, "to": found, "backup": None}
+        screen.write(f"{encode(told)}\n" if as_json else f"{path} has schema {found} already; nothing was changed\n")
+        return 0
+    if found is None:
+        raise click.ClickException(f"{path} is empty: the first server makes its tables")
+    return _change(path, found, bring_up, as_json=as_json)
+
+
+def downgrade(db: str | None, *, as_json: bool) -> int:
+    """Take the newest revision back; returns the exit code."""
+    path = database_path(db)
+    found = _look(path)
+    if found != revision.HEAD:
+        raise click.ClickException(f"{path} has schema {found}: only {revision.HEAD} can be taken back here")
+    return _change(path, found, take_back, as_json=as_json)
+
+
+def _look(path: Path) -> str | None:
+    try:
+        return revision.look(path)
+    except CodexDBError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _change(path: Path, found: str, work: Callable[[Path, Progress], Path], *, as_json: bool) -> int:
+    async def run(progress: Progress) -> Path:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with anyio.create_task_group() as group:
+
+                async def give_up() -> None:
+                    async for _ in signals:
+                        group.cancel_scope.cancel()
+
+                group.start_soon(give_up)
+                backup = await upgrade_alone(path, work, progress)
+                group.cancel_scope.cancel()
+                return backup
+        raise KeyboardInterrupt
+
+    try:
+        with screen.progress("opening") as progress:
+            backup = anyio.run(run, progress)
+    except CodexDBError as error:
+        raise click.ClickException(error.message) from error
+    now = _look(path)
+    told: JsonObject = {"database": str(path), "from": found, "to": now, "backup": str(backup)}
+    text = f"{path}: schema {found} → {now}. The file as it was before: {backup}\n"
+    screen.write(f"{encode(told)}\n" if as_json else text)
+    return 0
