@@ -24,6 +24,9 @@ SCHEMA_POLL_MS = 20  # between two looks whether an upgrade of the database is o
 READERS_MAX = 3  # connections; a page is read in under a millisecond
 PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller
 PAGE_ROWS_DEFAULT = 25
+SEARCH_CHARS_MAX = 1_000  # of what is searched for
+SEARCH_WORDS_MAX = 32  # of one search; more is no question of a person
+SEARCH_HITS_MAX = 1_000  # the newest ones: what is ranked or gathered by session is chosen among them
 QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIMIT, or asks SQLite itself
 
 # -- worker ----------------------------------------------------------------------------------------------------------

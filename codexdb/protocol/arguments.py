@@ -8,7 +8,7 @@ from codexdb.config.resolve import Request
 from codexdb.domain.approval import Decision
 from codexdb.domain.ids import parse_id
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
 from codexdb.domain.outcome import IfRunning
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
@@ -256,6 +256,14 @@ class DecideArguments(Arguments):
 
 
 class ListArguments(Arguments):
+    search: str | None = Field(
+        None,
+        max_length=SEARCH_CHARS_MAX,
+        description="Only conversations in which all these words were said, or called as commands; the newest hit "
+        'first. `"several words"` are found in that order, `begin*` finds whatever begins so.',
+    )
+    cwd: str | None = Field(None, description="Only conversations of this working directory, absolute.")
+    include_archived: bool = Field(default=False, description="Also those that are archived.")
     limit: int = Field(PAGE_ROWS_DEFAULT, ge=1, le=PAGE_ROWS_MAX, description="Conversations to return at most.")
     cursor: str | None = Field(None, description="`next_cursor` of the page before.")
 

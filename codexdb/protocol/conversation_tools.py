@@ -11,6 +11,7 @@ from codexdb.domain.ids import new_id
 from codexdb.domain.json import JsonObject, decode
 from codexdb.domain.outcome import Conflict, Created, Duplicate, Queued, SendOutcome, Started, Steered
 from codexdb.protocol.arguments import (
+    SEQ_MAX,
     CreateArguments,
     InterruptArguments,
     ListArguments,
@@ -159,12 +160,18 @@ async def interrupt(context: ToolContext, call: Call, arguments: InterruptArgume
 
 
 async def list_all(context: ToolContext, call: Call, arguments: ListArguments) -> Reply:  # noqa: ARG001
-    """Conversations, last touched first."""
+    """Conversations, last touched first, or those that a search finds, newest hit first."""
     try:
+        if arguments.search is not None:
+            return Reply(structured(await _found(context, arguments, arguments.search)))
         before = _cursor(arguments.cursor)
     except ValueError:
         return Reply(message_error("cursor: not a cursor of this tool", "invalid_arguments"))
-    rows = await context.service.list(before, arguments.limit + 1)
+    except InvalidArgumentsError as error:
+        return Reply(message_error(error.message, error.kind))
+    rows = await context.service.list(
+        before, arguments.limit + 1, archived=arguments.include_archived, cwd=arguments.cwd
+    )
     shown = rows[: arguments.limit]
     value: JsonObject = {"conversations": [_summary(row) for row in shown]}
     if len(rows) > len(shown):
@@ -172,11 +179,30 @@ async def list_all(context: ToolContext, call: Call, arguments: ListArguments) -
     return Reply(structured(value))
 
 
+async def _found(context: ToolContext, arguments: ListArguments, words: str) -> JsonObject:
+    before = None if arguments.cursor is None else _place(arguments.cursor)
+    rows = await context.service.search(
+        words, before, arguments.limit + 1, archived=arguments.include_archived, cwd=arguments.cwd
+    )
+    shown = rows[: arguments.limit]
+    value: JsonObject = {"conversations": [{**_summary(row.session), "snippet": row.snippet} for row in shown]}
+    if len(rows) > len(shown):
+        value["next_cursor"] = str(shown[-1].key)
+    return value
+
+
 def _cursor(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     updated_at_ms, _, key = text.partition(".")
-    return int(updated_at_ms), int(key)
+    return _place(updated_at_ms), _place(key)
+
+
+def _place(text: str) -> int:
+    place = int(text)
+    if not 0 <= place <= SEQ_MAX:
+        raise ValueError(text)
+    return place
 
 
 def _summary(row: SessionRow) -> JsonObject:

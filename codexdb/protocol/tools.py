@@ -262,7 +262,7 @@ TOOLS = (
     Tool(
         name="conversations_list",
         title="List Conversations",
-        description="Conversations in the database, last used first, in pages.",
+        description="Conversations in the database, last used first, or those in which words were said; in pages.",
         arguments=args.ListArguments,
         handler=conversation_tools.list_all,
         refuse=_refuse_other,

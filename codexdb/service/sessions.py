@@ -29,7 +29,7 @@ from codexdb.domain.outcome import (
 )
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
-from codexdb.store import approvals, endings, inputs, lifecycle, pages, turns
+from codexdb.store import approvals, endings, inputs, lifecycle, pages, search, turns
 from codexdb.store.database import Store
 from codexdb.store.feed import Subscription
 from codexdb.store.sessions import NewSession, read_settings
@@ -62,6 +62,15 @@ class Page:
     last_turn_usage: pages.UsageRow | None
     next_seq: int
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A session that a search has found, with the words around its newest hit."""
+
+    session: pages.SessionRow
+    snippet: str
+    key: int
 
 
 class SessionService:
@@ -229,10 +238,26 @@ class SessionService:
             more=next_seq < session.next_seq - 1,
         )
 
-    async def list(self, before: tuple[int, int] | None, limit: int) -> Sequence[pages.SessionRow]:
-        """Sessions that are not archived, last touched first, behind the cursor `(updated_at_ms, key)`."""
+    async def list(
+        self, before: tuple[int, int] | None, limit: int, *, archived: bool = False, cwd: str | None = None
+    ) -> Sequence[pages.SessionRow]:
+        """Sessions, last touched first, behind the cursor `(updated_at_ms, key)`. `archived`: closed ones too."""
         before_ms, before_key = before or (2**62, 2**62)
-        return await pages.sessions_before(self._store.readers, before_ms, before_key, limit)
+        readers = self._store.readers
+        return await pages.sessions_before(readers, before_ms, before_key, limit, archived=archived, cwd=cwd)
+
+    async def search(
+        self, words: str, before: int | None, limit: int, *, archived: bool = False, cwd: str | None = None
+    ) -> Sequence[Found]:
+        """Sessions in which all the words were said or called, newest hit first, behind the cursor `key`.
+
+        Raises:
+            InvalidArgumentsError: there is no word to search for.
+        """
+        async with self._store.readers.snapshot() as rows:
+            hits = await search.sessions(rows, words, before=before, limit=limit, archived=archived, cwd=cwd)
+            found = await pages.sessions_named(rows, [hit.session_id for hit in hits])
+        return [Found(found[hit.session_id], hit.snippet, hit.key) for hit in hits]
 
     async def _changes(self, session_id: str, message: Message) -> tuple[JsonObject, JsonObject]:
         """What a message changes of its session's settings, and its secret overrides; nothing where there is no such

@@ -1,5 +1,6 @@
 """Reading pages: what a session holds, and which sessions there are. Keyset cursors, never OFFSET."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -7,7 +8,7 @@ from sqlalchemy import Select, bindparam, case, exists, func, select, text, tupl
 
 from codexdb.domain.approval import Approval
 from codexdb.domain.event import CommittedEvent
-from codexdb.domain.json import JsonObject, decode_object
+from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.domain.record import OpenCall
 from codexdb.domain.transition import ApprovalState, ToolCallState
 from codexdb.store.readers import Reads
@@ -134,15 +135,22 @@ def _session_columns() -> Select[tuple[object, ...]]:
 
 
 _SESSION = Statement(_session_columns().where(sessions.c.public_id == bindparam("session")))
-_SESSIONS = Statement(
+_SESSIONS_NAMED = Statement(
+    _session_columns().where(
+        sessions.c.public_id.in_(select(func.json_each(bindparam("names")).table_valued("value").c.value))
+    )
+)
+_newest_first = (
     _session_columns()
     .where(
-        sessions.c.archived_at_ms.is_(None),
         tuple_(sessions.c.updated_at_ms, sessions.c.id) < tuple_(bindparam("before_ms"), bindparam("before_key")),
+        sessions.c.archived_at_ms.is_(None) | (bindparam("archived") == 1),
     )
     .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
     .limit(bindparam("limit"))
 )
+_SESSIONS = Statement(_newest_first)
+_SESSIONS_IN = Statement(_newest_first.where(sessions.c.cwd == bindparam("cwd")))
 _EVENTS = Statement(
     select(events.c.seq, turns.c.public_id, turns.c.submission_id, events.c.type, events.c.msg)
     .select_from(events.outerjoin(turns, turns.c.id == events.c.turn_id))
@@ -260,9 +268,21 @@ async def session(readers: Reads, session_id: str) -> SessionRow | None:
     return SessionRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType] - STRICT columns, in order
 
 
-async def sessions_before(readers: Reads, before_ms: int, before_key: int, limit: int) -> list[SessionRow]:
-    """Open sessions, last touched first, older than the cursor (updated_at_ms, key)."""
-    rows = await readers.all(_SESSIONS, {"before_ms": before_ms, "before_key": before_key, "limit": limit})
+async def sessions_named(readers: Reads, session_ids: Sequence[str]) -> dict[str, SessionRow]:
+    """These sessions by their id; those that are not there are left out."""
+    rows = await readers.all(_SESSIONS_NAMED, {"names": encode(list(session_ids))})
+    found = [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
+    return {row.session_id: row for row in found}
+
+
+async def sessions_before(
+    readers: Reads, before_ms: int, before_key: int, limit: int, *, archived: bool = False, cwd: str | None = None
+) -> list[SessionRow]:
+    """Sessions, last touched first, older than the cursor (updated_at_ms, key). `archived`: closed ones too."""
+    rows = await readers.all(
+        _SESSIONS if cwd is None else _SESSIONS_IN,
+        {"before_ms": before_ms, "before_key": before_key, "limit": limit, "archived": int(archived), "cwd": cwd},
+    )
     return [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
 
 

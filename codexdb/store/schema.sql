@@ -258,6 +258,7 @@ WHEN OLD.state <> NEW.state AND NOT (
 BEGIN
   SELECT RAISE(ABORT, 'approvals: illegal change of state');
 END;
+CREATE INDEX sessions_by_cwd ON sessions (cwd, updated_at_ms, id);
 CREATE INDEX inputs_by_turn ON inputs (session_id, turn_id);
 CREATE INDEX turns_failed ON turns (ended_at_ms, id) WHERE state = 'failed';
 CREATE INDEX model_requests_by_day ON model_requests (date(started_at_ms / 1000, 'unixepoch'));

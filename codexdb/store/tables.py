@@ -104,6 +104,7 @@ sessions = _table(
     CheckConstraint("next_seq >= 1 AND next_item_seq >= 1", name="sessions_seq_positive"),
 )
 Index("sessions_by_update", sessions.c.updated_at_ms, sessions.c.id)
+Index("sessions_by_cwd", sessions.c.cwd, sessions.c.updated_at_ms, sessions.c.id)
 Index("sessions_by_fork", sessions.c.forked_from_id, sqlite_where=sessions.c.forked_from_id.is_not(None))
 
 turns = _table(

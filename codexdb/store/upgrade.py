@@ -98,10 +98,13 @@ def _copy(path: Path, target: Path, progress: Progress) -> None:
 def _migrate(path: Path, run: "Callable[[Config], None]", progress: Progress) -> None:
     from alembic.config import Config
 
+    def told(done: int, total: int) -> None:
+        progress("upgrade", done, total)
+
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes["database"] = path
-    config.attributes["progress"] = lambda done, total: progress("upgrade", done, total)
+    config.attributes["progress"] = told
     try:
         run(config)
         with closing(open_for_writing(path)) as connection:

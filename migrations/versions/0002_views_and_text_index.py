@@ -17,6 +17,9 @@ ROWS_AT_ONCE = 2_000  # items between two words of progress
 
 INDEXES = (
     """
+    CREATE INDEX sessions_by_cwd ON sessions (cwd, updated_at_ms, id)
+    """,
+    """
     CREATE INDEX inputs_by_turn ON inputs (session_id, turn_id)
     """,
     """
@@ -277,5 +280,5 @@ def downgrade() -> None:
         "failed_turns",
     ):
         op.execute(f"DROP VIEW {view}")
-    for index in ("inputs_by_turn", "turns_failed", "model_requests_by_day"):
+    for index in ("sessions_by_cwd", "inputs_by_turn", "turns_failed", "model_requests_by_day"):
         op.execute(f"DROP INDEX {index}")
