@@ -88,3 +88,35 @@ def downgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     from codexdb.cli.schema import downgrade
 
     sys.exit(downgrade(db, as_json=as_json))
+
+
+@db.command(
+    cls=Page,
+    examples=(
+        "codexdb db check",
+        "codexdb db check --quick",
+        "codexdb db check --json | jq 'select(.ok | not)'",
+    ),
+)
+@click.option(
+    "--quick",
+    cls=Option,
+    section="Check",
+    is_flag=True,
+    help="Leave out what takes longest: indexes against their tables, and the text index against the items.",
+)
+@JSON
+@DATABASE
+def check(db: str | None, quick: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
+    """Say whether the database is sound, and what to do if not.
+
+    Looks at the file, the references, the text index, and the invariants that docs/invariants.md lists as queries.
+    Changes nothing; servers may be at work. Exit code 1 if something is wrong.
+    """
+    from codexdb.cli.checking import run
+    from codexdb.config.database import database_path
+
+    try:
+        sys.exit(run(database_path(db), quick=quick, as_json=as_json))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

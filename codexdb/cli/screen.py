@@ -110,8 +110,8 @@ def json_row(columns: Sequence[str], row: Sequence[object]) -> str:
 
 @contextmanager
 def progress(title: str) -> Generator[Callable[[str, int, int], None]]:
-    """What long work is told: (what is being done, how much of it, of how many). A bar on a terminal's stderr;
-    elsewhere nothing, for whoever reads a log wants the outcome.
+    """What long work is told: (what is being done, how much of it, of how many; 0: nobody knows). A bar on stderr;
+    where that is no terminal nothing, for whoever reads a log wants the outcome.
     """
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
@@ -121,4 +121,4 @@ def progress(title: str) -> Generator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)

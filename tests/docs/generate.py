@@ -1,13 +1,13 @@
 """Write the generated documentation: `python -m tests.docs.generate`.
 
-docs/schema.md and docs/states.md are made whole. docs/tools.md is written by hand around blocks between the markers
-`<!-- made: NAME -->` and `<!-- end -->`.
+docs/schema.md, docs/states.md and docs/invariants.md are made whole. docs/tools.md is written by hand around blocks
+between the markers `<!-- made: NAME -->` and `<!-- end -->`.
 """
 
 import re
 from pathlib import Path
 
-from tests.docs import schema_page, states_page, tools_page
+from tests.docs import invariants_page, schema_page, states_page, tools_page
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -19,6 +19,7 @@ def made() -> dict[Path, str]:
     return {
         DOCS / "schema.md": schema_page.page(),
         DOCS / "states.md": states_page.page(),
+        DOCS / "invariants.md": invariants_page.page(),
         DOCS / "tools.md": with_blocks((DOCS / "tools.md").read_text(encoding="utf-8"), tools_page.blocks()),
     }
 

@@ -45,7 +45,7 @@ def _rows(text: str, heading: str) -> list[list[str]]:
 # -- generated pages -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["schema.md", "states.md", "tools.md"])
+@pytest.mark.parametrize("name", ["schema.md", "states.md", "invariants.md", "tools.md"])
 def test_generated_page_is_current(name: str) -> None:
     wanted = generate.made()[DOCS / name]
     assert (DOCS / name).read_text(encoding="utf-8") == wanted, "run `python -m tests.docs.generate`"

@@ -1,0 +1,71 @@
+"""A database of a real server with something of everything in it, and `codexdb db` on it."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from codexdb.testing.model_script import call_tools, say
+from codexdb.testing.scripted_model import ScriptedModel
+from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, write_config
+from tests.process.asked import question, start, touch
+from tests.process.talking import ask, at_rest, opened, reply, send, shell
+
+TIMEOUT_S = 60
+
+
+def db(database: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """`codexdb db …` on this file."""
+    return subprocess.run(
+        argv(*arguments),
+        env=environment(database),
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def argv(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "codexdb", "db", *arguments]
+
+
+def environment(database: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
+    return kept | {"CODEXDB_DB": str(database)}
+
+
+def fill(home: Path) -> Path:
+    """Make a database: a turn with a command, a fork, an archived session, a turn that waits for an answer, and one
+    that waits behind it. Returns its path; no server has it open any more.
+    """
+    with ScriptedModel() as model:
+        write_config(home, model.base_url, "chat")
+        model.add(call_tools(shell("c1", "echo", "printed")), say("done"), say("of the fork"), say("put away"))
+        with ServerProcess(home) as server:
+            server.initialize()
+            session = opened(server, "Look around")
+            fork = str(ask(server, "conversation_fork", session)["conversation_id"])
+            reply(server, fork, "Go another way")
+            ask(server, "conversation_archive", opened(server, "Put this away"))
+            at_rest(server, session)
+        model.add(touch(home / "made"))
+        with ServerProcess(home) as server:
+            server.initialize()
+            waiting = start(server, **{"cwd": str(home), "approval-policy": "untrusted"})
+            question(server)
+            sent = send(server, waiting, "Then this", if_running="queue")
+            assert sent["outcome"] == "queued", sent
+            server.close_stdin()
+            server.wait_exit()
+    return home / "codexdb" / "codexdb.sqlite3"
+
+
+def copied(database: Path, target: Path) -> Path:
+    """A copy of it, as of one instant."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+    return target
