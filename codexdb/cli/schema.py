@@ -1,7 +1,7 @@
 """`codexdb db current`, `upgrade` and `downgrade`: from schema to schema."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -62,26 +62,30 @@ def _look(path: Path) -> str | None:
         raise click.ClickException(error.message) from error
 
 
+async def _give_up(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
 def _change(path: Path, found: str, work: Callable[[Path, Progress], Path], *, as_json: bool) -> int:
-    async def run(progress: Progress) -> Path:
+    async def run(progress: Progress) -> Path | CodexDBError | None:
+        outcome: Path | CodexDBError | None = None  # it stays None where a signal came first
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with anyio.create_task_group() as group:
-
-                async def give_up() -> None:
-                    async for _ in signals:
-                        group.cancel_scope.cancel()
-
-                group.start_soon(give_up)
-                backup = await upgrade_alone(path, work, progress)
+                group.start_soon(_give_up, signals, group.cancel_scope)
+                try:
+                    outcome = await upgrade_alone(path, work, progress)
+                except CodexDBError as error:  # a value, since the group would wrap it
+                    outcome = error
                 group.cancel_scope.cancel()
-                return backup
-        raise KeyboardInterrupt
+        return outcome
 
-    try:
-        with screen.progress("opening") as progress:
-            backup = anyio.run(run, progress)
-    except CodexDBError as error:
-        raise click.ClickException(error.message) from error
+    with screen.progress("opening") as progress:
+        backup = anyio.run(run, progress)
+    if isinstance(backup, CodexDBError):
+        raise click.ClickException(backup.message)
+    if backup is None:
+        raise click.ClickException(f"given up: {path} was not changed")
     now = _look(path)
     told: JsonObject = {"database": str(path), "from": found, "to": now, "backup": str(backup)}
     text = f"{path}: schema {found} → {now}. The file as it was before: {backup}\n"

@@ -125,7 +125,7 @@ def _scripts() -> Path:
 
 
 def _stamp() -> str:
-    return datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def _size(path: Path) -> int:
