@@ -1,19 +1,17 @@
 """`codexdb db current`, `upgrade` and `downgrade`: from schema to schema."""
 
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import click
 
 from codexdb.cli import screen
+from codexdb.cli.opening import run_alone
 from codexdb.config.database import database_path
 from codexdb.domain.errors import CodexDBError
 from codexdb.domain.json import JsonObject, encode
 from codexdb.store import revision
-from codexdb.store.database import upgrade_alone
-from codexdb.store.upgrade import Progress
+from codexdb.store.backup import Progress
 from codexdb.store.upgrade import downgrade as take_back
 from codexdb.store.upgrade import upgrade as bring_up
 
@@ -62,30 +60,8 @@ def _look(path: Path) -> str | None:
         raise click.ClickException(error.message) from error
 
 
-async def _give_up(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-    async for _ in signals:
-        scope.cancel()
-
-
 def _change(path: Path, found: str, work: Callable[[Path, Progress], Path], *, as_json: bool) -> int:
-    async def run(progress: Progress) -> Path | CodexDBError | None:
-        outcome: Path | CodexDBError | None = None  # it stays None where a signal came first
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_give_up, signals, group.cancel_scope)
-                try:
-                    outcome = await upgrade_alone(path, work, progress)
-                except CodexDBError as error:  # a value, since the group would wrap it
-                    outcome = error
-                group.cancel_scope.cancel()
-        return outcome
-
-    with screen.progress("opening") as progress:
-        backup = anyio.run(run, progress)
-    if isinstance(backup, CodexDBError):
-        raise click.ClickException(backup.message)
-    if backup is None:
-        raise click.ClickException(f"given up: {path} was not changed")
+    backup = run_alone(path, work)
     now = _look(path)
     told: JsonObject = {"database": str(path), "from": found, "to": now, "backup": str(backup)}
     text = f"{path}: schema {found} → {now}. The file as it was before: {backup}\n"

@@ -22,6 +22,7 @@ WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024  # 1,000 pages, SQLite's own default, app
 BACKUP_PAGES_AT_ONCE = 1_000  # 4 MiB between two words of progress, and two looks for a cancellation
 SESSIONS_CHECKED_AT_ONCE = 1_000  # by one query of `db check`, whose reading transaction holds the WAL back meanwhile
 FINDINGS_SHOWN = 5  # rows of one finding of `db check`; the rest is counted
+PRUNE_ROWS_AT_ONCE = 2_000  # of one commit, unless a session has more: some 50 ms in which nobody else can write
 SCHEMA_POLL_MS = 20  # between two looks whether an upgrade of the database is over
 READERS_MAX = 3  # connections; a page is read in under a millisecond
 PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller

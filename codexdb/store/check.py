@@ -13,11 +13,11 @@ from pathlib import Path
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import FINDINGS_SHOWN, SESSIONS_CHECKED_AT_ONCE, STORE_BUSY_MS
 from codexdb.store import revision
+from codexdb.store.backup import Progress
 from codexdb.store.invariants import INVARIANTS, TEXT_INDEX, WORDS
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.pragmas import read_only_uri
 from codexdb.store.queries import STEPS_BETWEEN_LOOKS
-from codexdb.store.upgrade import Progress
 
 PART = "WITH sessions AS NOT MATERIALIZED (SELECT * FROM main.sessions WHERE id BETWEEN ? AND ?)\n"
 """Before a query of `invariants`: it then sees these sessions alone."""

@@ -1,9 +1,10 @@
 """The store: one file, its writer, its readers and its feed, opened and closed together."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.from_thread
@@ -12,12 +13,15 @@ import anyio.to_thread
 from codexdb.domain.errors import SchemaBusyError, StoreBusyError, StoreRefusedError
 from codexdb.domain.limits import SCHEMA_POLL_MS, STORE_BUSY_MS
 from codexdb.store import revision
+from codexdb.store.backup import Progress
 from codexdb.store.diagnosis import open_workers
 from codexdb.store.feed import Feed
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.readers import Readers
-from codexdb.store.upgrade import Progress, upgrade
+from codexdb.store.upgrade import upgrade
 from codexdb.store.writer import Writer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,13 @@ async def open_store(path: Path, waiting: Waiting | None = None) -> AsyncGenerat
         schema_lock.close()
 
 
-async def upgrade_alone(path: Path, work: Callable[[Path, Progress], Path], progress: Progress) -> Path:
-    """Change the schema of a file that nobody has open; returns the backup. Cancelled, it changes nothing.
+async def alone(path: Path, work: Callable[[Path, Progress], T], progress: Progress) -> T:
+    """Do `work` on a file that nobody has open, on a thread; returns what it returns. Where this is cancelled, the next
+    word of progress raises inside of it.
 
     Raises:
         SchemaBusyError: others have it open.
-        StoreRefusedError, StoreFailedError: as `upgrade.upgrade` does.
+        StoreRefusedError: there can be no lock beside it.
     """
     with closing(_schema_lock(path)) as lock:
         await _take(path, lock, None, shared=False)
@@ -106,7 +111,7 @@ async def _take(path: Path, lock: FileLock, waiting: Waiting | None, *, shared: 
     since = anyio.current_time()
     while not lock.try_lock(shared=shared):
         if anyio.current_time() - since > STORE_BUSY_MS / 1000:
-            error = SchemaBusyError(_in_the_way(path, shared=shared))
+            error = SchemaBusyError(_in_the_way(path, shared=shared, older=waiting is not None))
             if waiting is None:
                 raise error
             waiting.busy(error)
@@ -114,15 +119,19 @@ async def _take(path: Path, lock: FileLock, waiting: Waiting | None, *, shared: 
         await anyio.sleep(SCHEMA_POLL_MS / 1000)
 
 
-def _in_the_way(path: Path, *, shared: bool) -> str:
+def _in_the_way(path: Path, *, shared: bool, older: bool) -> str:
     if shared:
         return f"The database {path} is being upgraded by another process. Try again when it is done."
-    pids = [str(worker.pid) for worker in open_workers(path) if worker.lives is not False]
+    pids: list[str] = []
+    with suppress(StoreRefusedError):  # it may be damaged, or not there
+        pids = [str(worker.pid) for worker in open_workers(path) if worker.lives is not False]
     who = f"process {', '.join(pids)}" if pids else "another program"
-    return f"The database {path} has to be upgraded, and {who} has it open with an older codexdb. Close that first."
+    if older:
+        return f"The database {path} has to be upgraded, and {who} has it open with an older codexdb. Close that first."
+    return f"The database {path} cannot be changed: {who} has it open. Close that first."
 
 
-async def _in_thread(path: Path, work: Callable[[Path, Progress], Path], progress: Progress) -> Path:
+async def _in_thread(path: Path, work: Callable[[Path, Progress], T], progress: Progress) -> T:
     def tell(what: str, done: int, total: int) -> None:
         anyio.from_thread.check_cancelled()
         progress(what, done, total)

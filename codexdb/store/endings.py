@@ -104,6 +104,21 @@ _HELD_BY = Statement(
     # Spelt like the condition of `turns_one_holds_session`, whose index thereby finds the few turns that are open.
     .where(text("turns.state IN ('ready', 'running', 'waiting')"), turns.c.worker_id == bindparam("worker_key"))
 )
+_ALL_OPEN = Statement(
+    select(
+        turns.c.id,
+        turns.c.public_id,
+        turns.c.state,
+        turns.c.attempt,
+        turns.c.worker_id,
+        turns.c.submission_id,
+        sessions.c.id,
+        sessions.c.public_id,
+    )
+    .select_from(turns.join(sessions, sessions.c.id == turns.c.session_id))
+    .where(_OPEN)
+    .order_by(text("turns.state <> 'queued'"), turns.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +268,24 @@ def held_by(transaction: Transaction, worker_key: int) -> list[HeldTurn]:
         claim = Claim(Fence(session_key, turn_key, attempt, worker_key), session_id, turn_id, submission_id)
         found.append(HeldTurn(claim, crashes, asked is not None, answer, touched))
     return found
+
+
+def end_all(transaction: Transaction, ending: Ending, now_ms: int) -> int:
+    """End every open turn of a database that nobody works on, with all that waits behind it; returns how many. What a
+    started call did is not known.
+    """
+    rows = transaction.all(_ALL_OPEN)  # queued ones first, so that none begins because another ends
+    for row in rows:
+        turn_key, turn_id, state, attempt, worker, submission_id, session_key, session_id = cast(
+            "tuple[int, str, str, int, int | None, str, int, str]", row
+        )
+        claim = Claim(Fence(session_key, turn_key, attempt, worker or 0), session_id, turn_id, submission_id)
+        withdraw_undelivered(transaction, session_key, turn_key, now_ms)
+        if state == TurnState.RUNNING:
+            end_lost(transaction, claim, ending, now_ms)
+        else:
+            _end_unheld(transaction, claim, ending, now_ms, queued=state == TurnState.QUEUED)
+    return len(rows)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 
 HEAD = "0002"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
-_FOREIGN = "foreign"  # not a revision: tables, and no stamp of ours
+FOREIGN = "foreign"  # no revision: tables, and no stamp of ours
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 
@@ -59,7 +59,7 @@ def prepare(path: Path) -> str:
                 found = _revision(connection)
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
-    _refuse_other(path, found)
+    refuse_other(path, found)
     return found or HEAD
 
 
@@ -70,21 +70,26 @@ def look(path: Path) -> str | None:
         StoreRefusedError: it cannot be used, with the sentence that `prepare` has for it.
         StoreBusyError: somebody else has it locked.
     """
+    found = stamp(path)
+    refuse_network(path)
+    _refuse_second_name(path)
+    refuse_other(path, found)
+    return found
+
+
+def stamp(path: Path, uri: str | None = None) -> str | None:
+    """The stamp of a file, be it of ours or not, known or not; None where it is empty. Raises as `look` does."""
     if not path.is_file():
         raise StoreRefusedError(f"{path} is not a file. Name the database's file with --db or CODEXDB_DB.")
-    refuse_network(path)
     try:
-        _refuse_second_name(path)
-        with closing(sqlite3.connect(read_only_uri(path), uri=True)) as connection:
-            found = _revision(connection)
+        with closing(sqlite3.connect(uri or read_only_uri(path), uri=True)) as connection:
+            return _revision(connection)
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             raise StoreBusyError(f"The database {path} is locked by another program.") from error
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
-    _refuse_other(path, found)
-    return found
 
 
 def too_old(path: Path, found: str) -> StoreRefusedError:
@@ -95,9 +100,9 @@ def too_old(path: Path, found: str) -> StoreRefusedError:
     )
 
 
-def _refuse_other(path: Path, found: str | None) -> None:
+def refuse_other(path: Path, found: str | None) -> None:
     """Refuse a schema that is neither ours nor an older one of ours."""
-    if found == _FOREIGN:
+    if found == FOREIGN:
         raise StoreRefusedError(
             f"The file {path} is the database of some other program. Name another file with --db or CODEXDB_DB."
         )
@@ -130,7 +135,7 @@ def _revision(connection: sqlite3.Connection) -> str | None:
     if "alembic_version" in tables:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else "(no revision)"
-    return _FOREIGN if tables else None
+    return FOREIGN if tables else None
 
 
 def _create(connection: sqlite3.Connection) -> None:

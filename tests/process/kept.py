@@ -7,9 +7,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from codexdb.store import revision
 from codexdb.testing.model_script import call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, write_config
+from tests.migration.filling import fill as fill_old
+from tests.migration.snapshot import migrated
 from tests.process.asked import question, start, touch
 from tests.process.talking import ask, at_rest, opened, reply, send, shell
 
@@ -64,8 +67,18 @@ def fill(home: Path) -> Path:
     return home / "codexdb" / "codexdb.sqlite3"
 
 
+def fill_large(path: Path, megabytes: float) -> None:
+    """Make a sound database of about that size of archived sessions."""
+    fill_old(path, megabytes)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE events SET type = 'task_complete' WHERE seq = (SELECT next_seq - 1 FROM sessions)")
+        connection.execute("UPDATE sessions SET archived_at_ms = updated_at_ms")
+    migrated(path, revision.HEAD)
+
+
 def copied(database: Path, target: Path) -> Path:
     """A copy of it, as of one instant."""
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
+    target.chmod(0o600)
     return target
