@@ -73,9 +73,11 @@ class TurnLoop:
 
     async def _go_on(self) -> None:
         """Pick up what an earlier attempt left: run the calls that it had not started, wait out its retry."""
-        left = self._plan.left_off
+        left, calls = self._plan.left_off, self._plan.calls
+        if told := await calls.diff.tell(calls.settings.cwd, calls.keep_off):  # a kill may have come between the two
+            self._journal.append(Entry(events=told))
         for call in left.open_calls:
-            output = await run_call(self._plan.calls, self._journal, call)
+            output = await run_call(calls, self._journal, call)
             if output is None:
                 raise Asked
             self._history.add([output])

@@ -6,7 +6,8 @@ TABLES = {
     "turns": "One accepted message being worked to its end.",
     "items": "What the model sees, in order: messages, reasoning, calls and their outputs.",
     "events": "The log: committed facts, numbered without gaps per session, in the shape that clients are sent.",
-    "deltas": "Text of items that are not complete. Gone when the item is committed or its turn ends.",
+    "deltas": "Text of items that are not complete, gone when the item is committed or its turn ends; and what the "
+    "patches of a turn that is open were about to change, gone when it ends.",
     "tool_calls": "What the model asked to have done, and how far it came.",
     "approvals": "Questions to a person: what was asked about which call, and what became of it.",
     "model_requests": "One row per request to a model endpoint: timing and usage.",
@@ -107,10 +108,11 @@ COLUMNS = {
         "session_id": _SESSION,
         "turn_id": _TURN,
         "attempt": "The attempt that wrote it.",
-        "item": "Which unfinished item of the attempt, from 0.",
-        "offset": "Its place among the pieces; larger is later.",
-        "type": "`agent_message_delta` or `agent_reasoning_delta`.",
-        "text": "The piece. Several pieces seen within 50 ms are stored as one.",
+        "item": "Which unfinished item of the attempt, from 0; -1 for a patch.",
+        "offset": "Its place among the pieces; larger is later. Of a patch, the `seq` of its `patch_apply_begin`.",
+        "type": "`agent_message_delta`, `agent_reasoning_delta` or `patch_intent`.",
+        "text": "The piece. Several pieces seen within 50 ms are stored as one. Of a patch, JSON: the call, the paths, "
+        "and what stood there.",
         "created_at_ms": _CREATED,
     },
     "tool_calls": {
