@@ -17,7 +17,7 @@ from codexdb.testing.server_process import Message, RequestId, ServerProcess, Se
 from codexdb.testing.torture_check import Evidence, Findings, Questions, check
 from codexdb.testing.torture_client import Client, SeenEvent
 from codexdb.testing.torture_person import ANSWER_S, ASK, Person
-from codexdb.testing.torture_scene import PHASES, STARTING, WAITING, Scene
+from codexdb.testing.torture_scene import PHASES, WAITING, Scene
 from codexdb.testing.torture_script import TortureModel
 
 CLIENTS = 6
@@ -279,7 +279,8 @@ class Torture:
         others = [each.server.pid for each in self._slots if each.server and each is not slot]
         asked = _asked(messages)
         seen = scene.phases_of(server.pid, others, asked) | _unanswered(slot.sent, messages)
-        chosen = wanted if wanted in seen else next((phase for phase in (STARTING, *PHASES) if phase in seen), "idle")
+        least = min(sorted(seen), key=lambda phase: self._phases[phase], default="idle")  # of those that it was in
+        chosen = wanted if wanted in seen else least
         self._phases[chosen] += 1
         self._open_at_kills.update(scene.pending())
         self._note(slot, server)
