@@ -23,6 +23,7 @@ from codexdb.testing.torture_script import TortureModel
 CLIENTS = 6
 SLOTS = 2
 TRIGGER_S = 1.5  # how long the wanted moment is waited for; then the kill comes as it is
+IDLE_S = 4.0  # the same for a server that is to have nothing left to do: it has a queue to work off
 SETTLE_S = 90.0  # after the last kill: a bound, not an expectation
 BOTH = 0.08  # the chance that a kill takes both servers
 
@@ -233,7 +234,9 @@ class Torture:
                 time.sleep(self._rng.uniform(0, 0.002))
             case "idle":
                 slot.paused = True
-                scene.wait(lambda: not scene.held_by(server.pid) and not scene.waits_for(server.pid), TRIGGER_S)
+                self._person.hurry()
+                scene.wait(lambda: not scene.held_by(server.pid) and not scene.waits_for(server.pid), IDLE_S)
+                self._person.take_time()
                 time.sleep(self._rng.uniform(0, 0.01))
             case _ if wanted == WAITING:
                 scene.wait(lambda: scene.waits_for(server.pid), TRIGGER_S)

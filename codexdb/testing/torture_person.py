@@ -56,7 +56,7 @@ class Told:
 
 
 class Person(threading.Thread):
-    """Answers until `leave` is called or `closed` ends everything; after `hurry` nothing waits for a kill."""
+    """Answers until `leave` is called or `closed` ends everything."""
 
     def __init__(self, seed: str, fleet: Fleet, closed: Callable[[], bool]) -> None:
         super().__init__(name="person", daemon=True)
@@ -73,7 +73,12 @@ class Person(threading.Thread):
         self.problems: list[str] = []
 
     def hurry(self) -> None:
+        """Answer everything at once from now on, also what was to wait for a kill."""
         self._hurried.set()
+
+    def take_time(self) -> None:
+        """Hurry no more."""
+        self._hurried.clear()
 
     def leave(self) -> None:
         self._leaving.set()
