@@ -2,28 +2,24 @@
 
 import json
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar, cast
+from typing import cast
 
-import anyio
 import click
 
 from codexdb.cli import screen
-from codexdb.config.database import database_path
+from codexdb.cli.opening import run_with_store
 from codexdb.domain.approval import Decision
 from codexdb.domain.clock import SystemClock
-from codexdb.domain.errors import CodexDBError, StoreRefusedError
 from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.domain.limits import PAGE_ROWS_MAX
 from codexdb.domain.outcome import Decided, DecideOutcome, TooLate
 from codexdb.store import approvals, endings
 from codexdb.store.approvals import ApprovalRow
-from codexdb.store.database import Store, open_store
+from codexdb.store.database import Store
 
 BY_COMMAND = "codexdb approvals"
-
-_T = TypeVar("_T")
 
 
 def show(db: str | None, *, closed: bool, as_json: bool) -> int:
@@ -32,7 +28,7 @@ def show(db: str | None, *, closed: bool, as_json: bool) -> int:
     async def read(store: Store) -> Sequence[ApprovalRow]:
         return await approvals.listed(store.readers, None, pending_only=not closed, after_key=0, limit=PAGE_ROWS_MAX)
 
-    rows = _run(db, read)
+    rows = run_with_store(db, read)
     if as_json:
         screen.write("".join(f"{encode(_shown(row))}\n" for row in rows))
     elif not rows:
@@ -53,7 +49,7 @@ def give(db: str | None, approval: str, decision: Decision, *, as_json: bool) ->
     async def write(store: Store) -> DecideOutcome:
         return await store.writer.submit(endings.decide, approval, decision, BY_COMMAND, SystemClock().now_ms())
 
-    outcome = _run(db, write)
+    outcome = run_with_store(db, write)
     if isinstance(outcome, Decided):
         told = {"approval_id": approval, "turn_id": outcome.turn_id, "decision": decision.value}
         text = f"{decision.value}: turn {outcome.turn_id} goes on by it\n"
@@ -62,21 +58,6 @@ def give(db: str | None, approval: str, decision: Decision, *, as_json: bool) ->
     if isinstance(outcome, TooLate):
         raise click.ClickException(f"the question is {outcome.decision or outcome.state} already; nothing was changed")
     raise click.ClickException("there is no question of that id; `codexdb approvals list` shows those that wait")
-
-
-def _run(db: str | None, work: Callable[[Store], Awaitable[_T]]) -> _T:
-    path = database_path(db)
-
-    async def run() -> _T:
-        if not path.is_file():
-            raise StoreRefusedError(f"There is no database at {path}. Name it with --db or CODEXDB_DB.")
-        async with open_store(path) as store:
-            return await work(store)
-
-    try:
-        return anyio.run(run)
-    except CodexDBError as error:
-        raise click.ClickException(error.message) from error
 
 
 def _shown(row: ApprovalRow) -> JsonObject:

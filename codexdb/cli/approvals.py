@@ -4,17 +4,8 @@ import sys
 
 import click
 
-from codexdb.cli.page import Option, Page
+from codexdb.cli.page import DATABASE, JSON, Option, Page
 from codexdb.domain.approval import Decision
-
-_JSON = click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="JSON, one object a line.")
-_DB = click.option(
-    "--db",
-    cls=Option,
-    section="Database",
-    metavar="FILE",
-    help="The database. Default: $CODEXDB_DB, else $CODEX_HOME/codexdb/codexdb.sqlite3.",
-)
 
 
 @click.group()
@@ -28,8 +19,8 @@ def approvals() -> None:
     examples=("codexdb approvals list", "codexdb approvals list --all --json | jq -r .approval_id"),
 )
 @click.option("--all", "closed", cls=Option, section="Questions", is_flag=True, help="Also those that are answered.")
-@_JSON
-@_DB
+@JSON
+@DATABASE
 def list_all(closed: bool, as_json: bool, db: str | None) -> None:  # noqa: FBT001 - flags
     """Show the questions that wait, the oldest first."""
     from codexdb.cli.answers import show
@@ -46,8 +37,8 @@ def list_all(closed: bool, as_json: bool, db: str | None) -> None:  # noqa: FBT0
 )
 @click.argument("approval")
 @click.argument("decision", type=click.Choice([decision.value for decision in Decision]))
-@_JSON
-@_DB
+@JSON
+@DATABASE
 def decide(approval: str, decision: str, as_json: bool, db: str | None) -> None:  # noqa: FBT001 - a flag
     """Answer the question APPROVAL with DECISION.
 

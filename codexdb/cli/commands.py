@@ -10,22 +10,13 @@ import click
 
 import codexdb as package
 from codexdb.cli.approvals import approvals
-from codexdb.cli.page import Option, Page
+from codexdb.cli.db import db
+from codexdb.cli.page import DATABASE, INTERRUPTED, Option, Page
 from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
-INTERRUPTED = 130  # what shells give to a program ended by SIGINT
-
 _Command = TypeVar("_Command", bound=Callable[..., None])
-
-_DATABASE = click.option(
-    "--db",
-    cls=Option,
-    section="Database",
-    metavar="FILE",
-    help="The database. Default: $CODEXDB_DB, else $CODEX_HOME/codexdb/codexdb.sqlite3.",
-)
 
 
 def _assignments(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,7 +105,7 @@ def codexdb() -> None:
     ),
 )
 @_settings
-@_DATABASE
+@DATABASE
 @click.option(
     "--on-cancel",
     cls=Option,
@@ -164,7 +155,7 @@ codexdb.add_command(serve, "mcp-server")
         "codexdb worker --until-idle   ends when nothing is left to do",
     ),
 )
-@_DATABASE
+@DATABASE
 @click.option("--until-idle", cls=Option, section="Turns", is_flag=True, help="End when no turn is left.")
 @_ON_RESTART
 @_RESUME_MAX_AGE
@@ -227,8 +218,9 @@ def torture(kills: int, seed: int, folder: Path | None, as_json: bool) -> None: 
     """Kill real servers under load, and count what is lost.
 
     Several clients send, queue and steer messages to two servers on one database while these are killed at random
-    instants and started again. Then the file and the side effects are checked: nothing acknowledged lost, no command
-    run twice, every turn ended once. The model is scripted; no key and no network are needed.
+    instants and started again; some commands need a yes, and some get a no. Then the file and the side effects are
+    checked: nothing acknowledged lost, no command run twice or without the yes that it needs, no question lost or asked
+    twice on one connection, every turn ended once. The model is scripted; no key and no network are needed.
     """
     from codexdb.cli.torture import run
 
@@ -263,7 +255,7 @@ def torture(kills: int, seed: int, folder: Path | None, as_json: bool) -> None: 
     help="Write each event as one line of JSON, as it is committed.",
 )
 @_settings
-@_DATABASE
+@DATABASE
 def execute(
     prompt: str,
     session: str | None,
@@ -341,7 +333,7 @@ def demo(folder: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click ca
     ),
 )
 @click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="One JSON object per finding.")
-@_DATABASE
+@DATABASE
 def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Say what is in order, what is not, and what to do.
 
@@ -356,36 +348,4 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
 
 codexdb.add_command(approvals)
 codexdb.add_command(sandbox)
-
-
-@codexdb.group()
-def db() -> None:
-    """Look into the database."""
-
-
-@db.command(
-    cls=Page,
-    examples=(
-        'codexdb db sql "SELECT public_id, cwd, turn_count FROM sessions ORDER BY updated_at_ms DESC LIMIT 5"',
-        "codexdb db sql --json \"SELECT * FROM turns WHERE state = 'failed'\" | jq -r .error_message",
-        'codexdb db sql "PRAGMA table_list"',
-    ),
-)
-@click.argument("query")
-@click.option(
-    "--json", "as_json", cls=Option, section="Rows", is_flag=True, help="One JSON object per row, one row per line."
-)
-@_DATABASE
-def sql(query: str, db: str | None, as_json: bool) -> None:  # noqa: FBT001 - click calls by name
-    """Run one reading QUERY and print its rows.
-
-    They come as a table on a terminal, else as lines with tabs between the values, the first one with the names.
-    Nothing can be written, and servers at work are not held up. Tables and columns are described in docs/schema.md.
-    """
-    from codexdb.cli import database
-    from codexdb.config.database import database_path
-
-    try:
-        sys.exit(database.sql(database_path(db), query, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+codexdb.add_command(db)

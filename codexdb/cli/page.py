@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import click
 
+INTERRUPTED = 130  # what shells give to a program ended by SIGINT
+
 
 class Option(click.Option):
     """An option that stands under a heading of its own."""
@@ -36,3 +38,13 @@ class Page(click.Command):
                 for example in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
         super().format_epilog(ctx, formatter)
+
+
+DATABASE = click.option(
+    "--db",
+    cls=Option,
+    section="Database",
+    metavar="FILE",
+    help="The database. Default: $CODEXDB_DB, else $CODEX_HOME/codexdb/codexdb.sqlite3.",
+)
+JSON = click.option("--json", "as_json", cls=Option, section="Output", is_flag=True, help="JSON, one object a line.")

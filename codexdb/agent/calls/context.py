@@ -53,7 +53,6 @@ class CallContext:
     mcp: "McpTools | None" = None
     keep_off: frozenset[tuple[int, int]] = NO_FILES  # files, by device and inode, that patches never open
     diff: TurnDiff = field(default_factory=TurnDiff)
-    images: list[Item] = field(default_factory=list[Item])  # to be shown to the model behind all outputs of a response
 
 
 def refuse(journal: Journal, call: OpenCall, text: str) -> Item:
