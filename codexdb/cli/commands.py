@@ -218,8 +218,9 @@ def torture(kills: int, seed: int, folder: Path | None, as_json: bool) -> None: 
     """Kill real servers under load, and count what is lost.
 
     Several clients send, queue and steer messages to two servers on one database while these are killed at random
-    instants and started again. Then the file and the side effects are checked: nothing acknowledged lost, no command
-    run twice, every turn ended once. The model is scripted; no key and no network are needed.
+    instants and started again; some commands need a yes, and some get a no. Then the file and the side effects are
+    checked: nothing acknowledged lost, no command run twice or without the yes that it needs, no question lost or asked
+    twice on one connection, every turn ended once. The model is scripted; no key and no network are needed.
     """
     from codexdb.cli.torture import run
 
