@@ -23,6 +23,8 @@ READERS_MAX = 3  # connections; a page is read in under a millisecond
 PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller
 PAGE_ROWS_DEFAULT = 25
 QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIMIT, or asks SQLite itself
+TRANSCRIPT_ITEMS_MAX = 100_000  # of one session, the newest; a page of more is read by nobody
+TRANSCRIPT_OUTPUT_CHARS_MAX = 16_384  # of one call: its first and last part tell what happened; the row has all of it
 
 # -- worker ----------------------------------------------------------------------------------------------------------
 HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker

@@ -103,14 +103,14 @@ _LAST_TURN = Statement(
     .order_by(turns.c.number.desc())
     .limit(1)
 )
-_TITLE = (
+FIRST_MESSAGE = (
     select(items.c.text)
     .where(items.c.session_id == sessions.c.id, items.c.turn_id.is_not(None), items.c.role == "user")
     .order_by(items.c.seq)
     .limit(1)
     .scalar_subquery()
 )
-_TITLE_CHARS = 200
+TITLE_CHARS = 200
 
 
 def _session_columns() -> Select[tuple[object, ...]]:
@@ -120,7 +120,7 @@ def _session_columns() -> Select[tuple[object, ...]]:
             sessions.c.id,
             sessions.c.public_id,
             sessions.c.origin,
-            func.substr(func.coalesce(sessions.c.title, _TITLE), 1, _TITLE_CHARS),
+            func.substr(func.coalesce(sessions.c.title, FIRST_MESSAGE), 1, TITLE_CHARS),
             sessions.c.model,
             sessions.c.cwd,
             sessions.c.turn_count,
