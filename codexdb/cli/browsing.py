@@ -9,6 +9,8 @@ import click
 from codexdb.cli import screen, wording
 from codexdb.cli.finding import find_id
 from codexdb.cli.opening import run_with_store
+from codexdb.cli.transcript_html import as_html
+from codexdb.cli.transcript_markdown import as_markdown
 from codexdb.cli.transcript_view import as_json, as_text
 from codexdb.domain.errors import SessionNotFoundError
 from codexdb.domain.json import encode
@@ -16,6 +18,9 @@ from codexdb.domain.transcript import Transcript, Turn
 from codexdb.service.transcript import read_transcript
 from codexdb.store.database import Store
 from codexdb.store.listing import ListedSession, listed
+
+RENDERERS = {"markdown": as_markdown, "html": as_html}
+"""The forms of an export that are made for readers."""
 
 TITLE_CHARS = 48  # in a table
 
@@ -94,3 +99,18 @@ def read(db: str | None, session: str, turn: int | None = None) -> tuple[Transcr
         own = sum(not each.inherited for each in transcript.turns)
         raise click.ClickException(f"there is no turn {turn}; the session has {wording.count(own, 'turn')}")
     return transcript, turns
+
+
+def export(db: str | None, session: str, form: str, target: Path | None) -> int:
+    """Write a session to a file, or to stdout; returns the exit code."""
+    transcript, _ = read(db, session)
+    text = RENDERERS[form](transcript)
+    if target is None:
+        screen.write(text)
+        return 0
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
+    screen.write(f"Wrote {target}, {len(text.encode()):,} bytes.\n", err=True)
+    return 0

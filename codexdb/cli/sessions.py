@@ -108,3 +108,41 @@ def show(session: str, turn: int | None, as_json: bool, db: str | None) -> None:
     from codexdb.cli.browsing import show as show_one
 
     sys.exit(show_one(db, session, turn=turn, in_json=as_json))
+
+
+@sessions.command(
+    cls=Page,
+    examples=(
+        "codexdb sessions export 01a21024-4cff --format html -o session.html",
+        "codexdb sessions export 01a21024-4cff --format markdown | less",
+    ),
+)
+@SESSION
+@click.option(
+    "--format",
+    "form",
+    cls=Option,
+    section="Export",
+    type=click.Choice(["markdown", "html"]),
+    required=True,
+    help="markdown: for issues and notes. html: one page that stands alone.",
+)
+@click.option(
+    "-o",
+    "--output",
+    cls=Option,
+    section="Export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write it. Default: stdout.",
+)
+@DATABASE
+def export(session: str, form: str, output: Path | None, db: str | None) -> None:
+    """Write SESSION to a file that others can read.
+
+    The page has the transcript, diffs, and a chart of tokens and time. It loads nothing, runs no script, and escapes
+    whatever the session holds. Of outputs longer than 16,384 characters, both halves of that are in it.
+    """
+    from codexdb.cli.browsing import export as export_one
+
+    sys.exit(export_one(db, session, form, output))
