@@ -150,6 +150,12 @@ _EVENTS = Statement(
     .order_by(events.c.seq)
     .limit(bindparam("limit"))
 )
+_BEFORE_LAST_TURN = Statement(
+    select(events.c.seq - 1)
+    .where(events.c.session_id == bindparam("session_key"), events.c.type == "task_started")
+    .order_by(events.c.seq.desc())
+    .limit(1)
+)
 _ITEMS = Statement(
     select(items.c.seq, items.c.payload, items.c.partial)
     .where(items.c.session_id == bindparam("session_key"), items.c.seq > bindparam("after_seq"))
@@ -285,6 +291,12 @@ async def events_after(
         CommittedEvent(session_id, seq, turn_id, submission_id or "0", kind, msg)
         for seq, turn_id, submission_id, kind, msg in cast("list[tuple[int, str | None, str | None, str, str]]", rows)
     ]
+
+
+async def seq_before_last_turn(readers: Reads, session_key: int) -> int:
+    """The number of the last event before the latest turn that has begun; 0 where none has."""
+    rows = await readers.all(_BEFORE_LAST_TURN, {"session_key": session_key})
+    return cast("int", rows[0][0]) if rows else 0
 
 
 async def usage(readers: Reads, session_key: int, turn_key: int | None = None) -> UsageRow:

@@ -179,10 +179,10 @@ _IDS = Statement(
     .order_by(sessions.c.public_id)
     .limit(bindparam("limit"))
 )
-_LATEST_IDS = Statement(
-    select(sessions.c.public_id)
-    .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
-    .limit(bindparam("limit"))
+_TURN_ID = Statement(
+    select(turns.c.public_id)
+    .select_from(turns.join(sessions, sessions.c.id == turns.c.session_id))
+    .where(sessions.c.public_id == bindparam("session"), turns.c.number == bindparam("number"))
 )
 _shown_items = (items.c.session_id == _session_key) & (items.c.seq >= bindparam("first_seq"))
 _TURNS = Statement(
@@ -314,9 +314,10 @@ async def ids_with_prefix(readers: Readers, prefix: str, limit: int) -> list[str
     return [cast("str", public_id) for (public_id,) in rows]
 
 
-async def latest_ids(readers: Readers, limit: int) -> list[str]:
-    """Ids of the sessions that were used last, the latest first."""
-    return [cast("str", public_id) for (public_id,) in await readers.all(_LATEST_IDS, {"limit": limit})]
+async def turn_id_of(readers: Readers, session_id: str, number: int) -> str | None:
+    """The id of a session's Nth turn."""
+    rows = await readers.all(_TURN_ID, {"session": session_id, "number": number})
+    return cast("str", rows[0][0]) if rows else None
 
 
 async def _all(rows: Snapshot, statement: Statement, given: Mapping[str, object]) -> list[tuple[Any, ...]]:
