@@ -3,7 +3,7 @@
 import select
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import anyio
 import anyio.to_thread
@@ -11,7 +11,7 @@ import anyio.to_thread
 from codexdb.cli.finding import find_id
 from codexdb.cli.opening import run_with_store
 from codexdb.cli.turn_view import JsonLines, Screen, TurnView
-from codexdb.domain.errors import SessionNotFoundError
+from codexdb.domain.errors import CodexDBError, SessionNotFoundError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.item import texts
 from codexdb.domain.json import decode_object
@@ -30,19 +30,18 @@ def tail(db: str | None, session: str, *, until_idle: bool, as_json: bool) -> in
 
     async def follow(store: Store) -> None:
         session_id = await find_id(store.readers, session)
+        failure: CodexDBError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(_end_on_signal, group.cancel_scope)
-            follower = _Follower(store, session_id, as_json=as_json)
-            async for row in follower.looks():
-                await follower.show(row)
-                if (until_idle and row.running_turn_id is None) or _nobody_reads():
-                    break
+            try:
+                await _Follower(store, session_id, as_json=as_json).run(until_idle=until_idle)
+            except CodexDBError as error:  # told in here, before the task group wraps it up
+                failure = error
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
-    try:
-        run_with_store(db, follow)
-    except BaseExceptionGroup as group:  # of the one task that can fail
-        raise group.exceptions[0] from group
+    run_with_store(db, follow)
     return 0
 
 
@@ -70,19 +69,25 @@ class _Follower:
         self._turn_id: str | None = None
         self._view: TurnView = self._new_view()
 
-    async def looks(self) -> AsyncIterator[SessionRow]:
-        """The session, now and whenever something may have been committed."""
+    async def run(self, *, until_idle: bool) -> None:
+        """Look now and whenever something may have been committed, until nobody reads any more.
+
+        Raises:
+            SessionNotFoundError: the session was deleted.
+        """
         with self._store.feed.subscribe(self._session_id) as subscription:
-            while True:
+            while not _nobody_reads():
                 subscription.overflowed = False
                 row = await pages.session(self._store.readers, self._session_id)
                 if row is None:
                     raise SessionNotFoundError(f"Session {self._session_id} was deleted.")
-                yield row
+                await self._show_new(row)
+                if until_idle and row.running_turn_id is None:
+                    break
                 with anyio.move_on_after(LOOK_MS / 1000):
                     await subscription.take()
 
-    async def show(self, row: SessionRow) -> None:
+    async def _show_new(self, row: SessionRow) -> None:
         """Everything that is committed and not shown."""
         if self._seq is None:
             self._seq = await pages.seq_before_last_turn(self._store.readers, row.key)

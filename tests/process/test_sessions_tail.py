@@ -4,7 +4,10 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from codexdb.testing.model_script import Hang, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
@@ -14,6 +17,19 @@ from tests.process.talking import ask, begin, opened, read, reply, rows, shell
 from tests.process.test_exec import environment
 
 
+@contextmanager
+def tailing(home: Path, *arguments: str) -> Generator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """`codexdb sessions tail …` and what it writes; gone at the end, whatever happened."""
+    with subprocess.Popen(
+        argv("tail", *arguments), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as tail:
+        assert tail.stdout is not None
+        try:
+            yield tail, tail.stdout
+        finally:
+            tail.kill()
+
+
 def test_a_turn_of_another_process_is_followed_to_its_end(
     server: StartServer, home: Path, model: ScriptedModel, database: Path
 ) -> None:
@@ -21,13 +37,10 @@ def test_a_turn_of_another_process_is_followed_to_its_end(
     process = server()
     session = begin(process, "follow me")
     model.wait_for_requests(2)
-    with subprocess.Popen(
-        argv("tail", session, "--until-idle", "--json"), cwd=home, env=environment(home), stdout=subprocess.PIPE
-    ) as tail:
-        assert tail.stdout is not None
-        shown = [json.loads(tail.stdout.readline())]
+    with tailing(home, session, "--until-idle", "--json") as (tail, stdout):
+        shown = [json.loads(stdout.readline())]
         model.release()
-        shown += [json.loads(line) for line in tail.stdout]
+        shown += [json.loads(line) for line in stdout]
         assert tail.wait(TIMEOUT_S) == 0
     kept = rows(database, "SELECT seq, msg FROM events WHERE turn_id IS NOT NULL ORDER BY seq")
     assert [(each["seq"], each["msg"]) for each in shown] == [(seq, json.loads(str(msg))) for seq, msg in kept]
@@ -48,15 +61,12 @@ def test_every_turn_that_comes_is_shown_until_it_is_interrupted(
 ) -> None:
     process = server()
     session = opened(process, "first")
-    with subprocess.Popen(
-        argv("tail", session), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as tail:
-        assert tail.stdout is not None
-        assert tail.stdout.readline() == b"ok\n"
+    with tailing(home, session) as (tail, stdout):
+        assert stdout.readline() == b"ok\n"
         for answer in ("two", "three"):
             model.add(say(answer))
             reply(process, session, "next")
-            assert tail.stdout.readline().decode() == f"{answer}\n"
+            assert stdout.readline().decode() == f"{answer}\n"
         tail.send_signal(signal.SIGINT)
         assert tail.wait(TIMEOUT_S) == 0
     assert read(process, session)["status"] != "running"
@@ -65,20 +75,16 @@ def test_every_turn_that_comes_is_shown_until_it_is_interrupted(
 def test_it_ends_when_nobody_reads_or_the_session_is_deleted(server: StartServer, home: Path) -> None:
     process = server()
     session = opened(process, "first")
-    with subprocess.Popen(argv("tail", session), cwd=home, env=environment(home), stdout=subprocess.PIPE) as tail:
-        assert tail.stdout is not None
-        tail.stdout.readline()
-        tail.stdout.close()
+    with tailing(home, session) as (tail, stdout):
+        stdout.readline()
+        stdout.close()
         assert tail.wait(TIMEOUT_S) == 0
-    with subprocess.Popen(
-        argv("tail", session), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as tail:
-        assert tail.stdout is not None
+    with tailing(home, session) as (tail, stdout):
         assert tail.stderr is not None
-        tail.stdout.readline()
+        stdout.readline()
         assert sessions(home, "delete", session, "--yes").returncode == 0
         assert tail.wait(TIMEOUT_S) == 1
-        assert f"Session {session} was deleted" in tail.stderr.read().decode()
+        assert tail.stderr.read().decode().endswith(f"Error: Session {session} was deleted.\n")
 
 
 # -- completion --------------------------------------------------------------------------------------------------------
