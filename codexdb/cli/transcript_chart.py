@@ -40,8 +40,8 @@ def chart(turns: Sequence[Turn]) -> str:
     height = len(panels) * (TOP + HEIGHT + BETWEEN)
     drawn = [_panel(panel, own, number * (TOP + HEIGHT + BETWEEN)) for number, panel in enumerate(panels)]
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Tokens and time per turn">'
-        f"{''.join(drawn)}</svg>\n"
+        f'<div class="scroll"><svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="Tokens and time per turn">{"".join(drawn)}</svg></div>\n'
     )
 
 

@@ -11,11 +11,11 @@ from codexdb.cli.transcript_chart import chart
 from codexdb.cli.wording import BAD, Call
 from codexdb.domain.transcript import (
     Command,
-    Entry,
     FileChange,
     Message,
     Notice,
     Output,
+    Passage,
     Patch,
     Plan,
     Reasoning,
@@ -54,7 +54,7 @@ def as_html(transcript: Transcript) -> str:
 
 def _turn(turn: Turn, cwd: str) -> str:
     name = f' id="turn-{turn.number}"' if turn.number is not None and not turn.inherited else ""
-    inside = "".join(_entries(turn, cwd))
+    inside = "".join(_passages(turn, cwd))
     error = f'<p class="error"><b>{_text(turn.error_kind or "")}</b> {_text(turn.error_message or "")}</p>\n'
     return (
         f'<section class="turn {_text(turn.state)}"{name}>\n<h2>{wording.turn_name(turn)}'
@@ -63,17 +63,17 @@ def _turn(turn: Turn, cwd: str) -> str:
     )
 
 
-def _entries(turn: Turn, cwd: str) -> Iterator[str]:
+def _passages(turn: Turn, cwd: str) -> Iterator[str]:
     """The agent's name stands where it begins to speak, not again before each of its steps."""
     last = ""
-    for entry in turn.entries:
-        who = "user" if isinstance(entry, Message) and entry.role == "user" else "agent"
+    for passage in turn.passages:
+        who = "user" if isinstance(passage, Message) and passage.role == "user" else "agent"
         if who == "user":
-            yield _said(entry, wording.clock(entry.at_ms)) if isinstance(entry, Message) else ""
+            yield _said(passage, wording.clock(passage.at_ms)) if isinstance(passage, Message) else ""
         else:
             if who != last:
-                yield f'<p class="who">Agent <time>{wording.clock(entry.at_ms)}</time></p>\n'
-            yield _entry(entry, cwd)
+                yield f'<p class="who">Agent <time>{wording.clock(passage.at_ms)}</time></p>\n'
+            yield _passage(passage, cwd)
         last = who
 
 
@@ -87,28 +87,28 @@ def _message(message: Message) -> str:
     return f"{_prose(message.text)}{images}{note}"
 
 
-def _entry(entry: Entry, cwd: str) -> str:  # noqa: PLR0911 - one kind of entry after another
-    match entry:
+def _passage(passage: Passage, cwd: str) -> str:  # noqa: PLR0911 - one kind of passage after another
+    match passage:
         case Message():
-            return _message(entry)
+            return _message(passage)
         case Reasoning():
-            return f'<div class="thought">{_prose(entry.text)}</div>\n'
+            return f'<div class="thought">{_prose(passage.text)}</div>\n'
         case Command():
-            line = wording.command_line(entry.command)
-            return _folded(entry, f"<code>{_text(_first_line(line))}</code>", "$", _whole(line) + _came(entry))
+            line = wording.command_line(passage.command)
+            return _folded(passage, f"<code>{_text(_first_line(line))}</code>", "$", _whole(line) + _came(passage))
         case Patch():
-            return _patch(entry, cwd)
+            return _patch(passage, cwd)
         case Plan():
-            return _plan(entry)
+            return _plan(passage)
         case Summary():
             heading = '<p class="who">Summary, from which the model goes on</p>'
-            return f'<div class="summary">{heading}{_prose(entry.text)}</div>\n'
+            return f'<div class="summary">{heading}{_prose(passage.text)}</div>\n'
         case Notice():
-            return f'<p class="notice">{_text(entry.text)}</p>\n'
+            return f'<p class="notice">{_text(passage.text)}</p>\n'
         case _:
-            name = f"{entry.server} · {entry.tool}" if entry.server else entry.tool
-            given = f'<pre class="given">{_text(entry.arguments)}</pre>'
-            return _folded(entry, f"<code>{_text(name)}</code>", "⚙", given + _came(entry))
+            name = f"{passage.server} · {passage.tool}" if passage.server else passage.tool
+            given = f'<pre class="given">{_text(passage.arguments)}</pre>'
+            return _folded(passage, f"<code>{_text(name)}</code>", "⚙", given + _came(passage))
 
 
 def _folded(call: Call, head: str, mark: str, inside: str) -> str:

@@ -8,10 +8,10 @@ from codexdb.cli.screen import harmless
 from codexdb.cli.wording import Call
 from codexdb.domain.transcript import (
     Command,
-    Entry,
     Message,
     Notice,
     Output,
+    Passage,
     Patch,
     Plan,
     Reasoning,
@@ -43,35 +43,37 @@ def _facts(transcript: Transcript) -> str:
 def _turn(turn: Turn, cwd: str) -> Iterator[str]:
     yield f"## {wording.turn_name(turn)}\n"
     yield f"*{wording.turn_summary(turn)}*\n"
-    for entry in turn.entries:
-        yield _entry(entry, cwd)
+    for passage in turn.passages:
+        yield _passage(passage, cwd)
     if turn.error_message is not None:
         yield f"**{turn.error_kind}**\n\n{_fenced('text', turn.error_message)}"
 
 
-def _entry(entry: Entry, cwd: str) -> str:  # noqa: PLR0911 - one kind of entry after another
-    match entry:
+def _passage(passage: Passage, cwd: str) -> str:  # noqa: PLR0911 - one kind of passage after another
+    match passage:
         case Message():
-            who = "User" if entry.role == "user" else "Agent"
-            images = [f"*{wording.count(entry.images, 'image')}*"] if entry.images else []
-            note = [f"*{entry.note}*"] if entry.note else []
-            return "\n\n".join([f"### {who}", _prose(entry.text), *images, *note]) + "\n"
+            who = "User" if passage.role == "user" else "Agent"
+            images = [f"*{wording.count(passage.images, 'image')}*"] if passage.images else []
+            note = [f"*{passage.note}*"] if passage.note else []
+            return "\n\n".join([f"### {who}", _prose(passage.text), *images, *note]) + "\n"
         case Reasoning():
-            return _quoted(entry.text)
+            return _quoted(passage.text)
         case Command():
-            return _fenced("sh", wording.command_line(entry.command)) + _came(entry)
+            return _fenced("sh", wording.command_line(passage.command)) + _came(passage)
         case Patch():
-            return _patch(entry, cwd)
+            return _patch(passage, cwd)
         case Plan():
-            steps = "".join(f"- [{_BOXES.get(status, ' ')}] {_escaped(_line(step))}\n" for step, status in entry.steps)
-            return f"{_escaped(_line(entry.explanation or 'Plan'))}\n\n{steps}"
+            steps = "".join(
+                f"- [{_BOXES.get(status, ' ')}] {_escaped(_line(step))}\n" for step, status in passage.steps
+            )
+            return f"{_escaped(_line(passage.explanation or 'Plan'))}\n\n{steps}"
         case Summary():
-            return f"**Summary, from which the model goes on**\n\n{_quoted(entry.text)}"
+            return f"**Summary, from which the model goes on**\n\n{_quoted(passage.text)}"
         case Notice():
-            return f"*{_escaped(_line(entry.text))}*\n"
+            return f"*{_escaped(_line(passage.text))}*\n"
         case _:
-            name = f"{entry.server} · {entry.tool}" if entry.server else entry.tool
-            return f"**{_escaped(_line(name))}**\n\n{_fenced('json', entry.arguments)}{_came(entry)}"
+            name = f"{passage.server} · {passage.tool}" if passage.server else passage.tool
+            return f"**{_escaped(_line(name))}**\n\n{_fenced('json', passage.arguments)}{_came(passage)}"
 
 
 def _came(call: Call) -> str:

@@ -1,6 +1,6 @@
 """A transcript on a terminal, and the same as plain text.
 
-The lines are put together here and not by rich: ten thousand entries have to be there at once, not after seconds.
+The lines are put together here and not by rich: ten thousand passages have to be there at once, not after seconds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,11 +11,11 @@ from codexdb.cli.wording import BAD, GOOD, OPEN, Call
 from codexdb.domain.json import encode
 from codexdb.domain.transcript import (
     Command,
-    Entry,
     FileChange,
     Message,
     Notice,
     Output,
+    Passage,
     Patch,
     Plan,
     Reasoning,
@@ -58,14 +58,14 @@ def as_text(transcript: Transcript, turns: Sequence[Turn], *, width: int | None)
 
 
 def as_json(transcript: Transcript, turns: Sequence[Turn]) -> Iterator[str]:
-    """One object per line: the session, then each turn, followed by its entries."""
+    """One object per line: the session, then each turn, followed by its passages."""
     yield encode({"type": "session", **facts(transcript)})
     for turn in turns:
-        about = {name: getattr(turn, name) for name in Turn.__slots__ if name not in {"number", "entries"}}
+        about = {name: getattr(turn, name) for name in Turn.__slots__ if name not in {"number", "passages"}}
         yield encode({"type": "turn", "turn": turn.number, **about})
-        for entry in turn.entries:
-            head = encode({"type": entry.kind, "turn": turn.number, "turn_id": turn.turn_id})
-            yield f"{head[:-1]},{encode(entry)[1:]}"
+        for passage in turn.passages:
+            head = encode({"type": passage.kind, "turn": turn.number, "turn_id": turn.turn_id})
+            yield f"{head[:-1]},{encode(passage)[1:]}"
 
 
 class _Page:
@@ -91,39 +91,39 @@ class _Page:
         self._line("", "rule", heading + "─" * max(8, (self._width or 80) - len(heading)))
         self._line("", "dim", wording.turn_summary(turn))
         last = ""
-        for entry in turn.entries:
-            last = self._entry(entry, last)
+        for passage in turn.passages:
+            last = self._passage(passage, last)
         if turn.error_message is not None:
             self.lines.append("\n")
             self._block("", BAD, f"{turn.error_kind}: {turn.error_message}")
 
-    def _entry(self, entry: Entry, last: str) -> str:
+    def _passage(self, passage: Passage, last: str) -> str:
         """Show it; returns who speaks now. What the agent does stands below what it says, without a heading."""
-        who = "user" if isinstance(entry, Message) and entry.role == "user" else "assistant"
+        who = "user" if isinstance(passage, Message) and passage.role == "user" else "assistant"
         self.lines.append("\n")
         if who != last or who == "user":
-            self._line("", who, "You" if who == "user" else "Agent", f"  {wording.clock(entry.at_ms)}")
-        match entry:
+            self._line("", who, "You" if who == "user" else "Agent", f"  {wording.clock(passage.at_ms)}")
+        match passage:
             case Message():
-                self._message(entry)
+                self._message(passage)
             case Reasoning():
-                self._prose("  ", "dim", entry.text)
+                self._prose("  ", "dim", passage.text)
             case Command():
-                self._block("  ", "command", f"$ {wording.command_line(entry.command)}", more="    ")
-                self._call(entry)
+                self._block("  ", "command", f"$ {wording.command_line(passage.command)}", more="    ")
+                self._call(passage)
             case Patch():
-                self._patch(entry)
+                self._patch(passage)
             case Plan():
-                self._plan(entry)
+                self._plan(passage)
             case Summary():
                 self._line("  ", "place", "summary, from which the model goes on")
-                self._prose("  ", "dim", entry.text)
+                self._prose("  ", "dim", passage.text)
             case Notice():
-                self._prose("  ", "dim", f"· {entry.text}")
+                self._prose("  ", "dim", f"· {passage.text}")
             case _:
-                name = f"{entry.server} · {entry.tool}" if entry.server else entry.tool
-                self._line("  ", "command", f"⚙ {name}", f" {entry.arguments}")
-                self._call(entry)
+                name = f"{passage.server} · {passage.tool}" if passage.server else passage.tool
+                self._line("  ", "command", f"⚙ {name}", f" {passage.arguments}")
+                self._call(passage)
         return who
 
     def _message(self, message: Message) -> None:

@@ -120,7 +120,7 @@ def turn_summary(turn: Turn) -> str:
 def session_summary(transcript: Transcript) -> str:
     """A session in one line."""
     parts = [count(len(transcript.turns), "turn")]
-    calls = sum(isinstance(entry, Command) for turn in transcript.turns for entry in turn.entries)
+    calls = sum(isinstance(passage, Command) for turn in transcript.turns for passage in turn.passages)
     if calls:
         parts.append(count(calls, "command"))
     if transcript.worked_ms:

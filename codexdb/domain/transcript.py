@@ -136,7 +136,7 @@ class Notice:
     text: str
 
 
-Entry = Message | Reasoning | Command | Patch | ToolCall | Plan | Summary | Notice
+Passage = Message | Reasoning | Command | Patch | ToolCall | Plan | Summary | Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Turn:
     started_at_ms: int | None
     ended_at_ms: int | None
     usage: Usage = field(default_factory=Usage)
-    entries: Sequence[Entry] = ()
+    passages: Sequence[Passage] = ()
 
     @property
     def duration_ms(self) -> int | None:

@@ -14,11 +14,11 @@ from codexdb.domain.json import JsonObject, decode, decode_object
 from codexdb.domain.limits import TRANSCRIPT_OUTPUT_CHARS_MAX
 from codexdb.domain.transcript import (
     Command,
-    Entry,
     FileChange,
     Message,
     Notice,
     Output,
+    Passage,
     Patch,
     Plan,
     Question,
@@ -54,11 +54,11 @@ async def read_transcript(readers: Readers, session_id: str) -> Transcript | Non
 
 
 def _transcript(rows: SessionRows) -> Transcript:
-    entries = _Builder(rows).entries()
+    passages = _Builder(rows).passages()
     known = {turn.key: turn for turn in rows.turns}
     spent = {each.turn_key: each for each in rows.spent}
-    keys = list(dict.fromkeys([*entries, *known]))
-    built = [_turn(rows, known.get(key), spent.get(key), entries.get(key, [])) for key in keys]
+    keys = list(dict.fromkeys([*passages, *known]))
+    built = [_turn(rows, known.get(key), spent.get(key), passages.get(key, [])) for key in keys]
     session = rows.session
     return Transcript(
         session_id=session.session_id,
@@ -78,7 +78,7 @@ def _transcript(rows: SessionRows) -> Transcript:
     )
 
 
-def _turn(rows: SessionRows, turn: TurnFacts | None, spent: SpentFacts | None, entries: Sequence[Entry]) -> Turn:
+def _turn(rows: SessionRows, turn: TurnFacts | None, spent: SpentFacts | None, passages: Sequence[Passage]) -> Turn:
     usage = (
         Usage(
             spent.requests,
@@ -93,7 +93,7 @@ def _turn(rows: SessionRows, turn: TurnFacts | None, spent: SpentFacts | None, e
         else Usage()
     )
     if turn is None:  # of a session that is deleted
-        return Turn(None, None, True, "", None, None, None, None, 0, 0, None, None, None, usage, entries)  # noqa: FBT003 - as columns
+        return Turn(None, None, True, "", None, None, None, None, 0, 0, None, None, None, usage, passages)  # noqa: FBT003 - as columns
     return Turn(
         number=turn.number,
         turn_id=turn.turn_id,
@@ -109,15 +109,15 @@ def _turn(rows: SessionRows, turn: TurnFacts | None, spent: SpentFacts | None, e
         started_at_ms=turn.started_at_ms,
         ended_at_ms=turn.ended_at_ms,
         usage=usage,
-        entries=entries,
+        passages=passages,
     )
 
 
 def _first_words(turns: Sequence[Turn]) -> str:
     for turn in turns:
-        for entry in turn.entries:
-            if isinstance(entry, Message) and entry.role == "user":
-                return " ".join(entry.text[: 4 * TITLE_CHARS].split())[:TITLE_CHARS]
+        for passage in turn.passages:
+            if isinstance(passage, Message) and passage.role == "user":
+                return " ".join(passage.text[: 4 * TITLE_CHARS].split())[:TITLE_CHARS]
     return ""
 
 
@@ -130,17 +130,17 @@ class _Builder:
         self._questions = {question.call_key: question for question in rows.questions}  # the latest of each
         self._outputs: dict[tuple[int | None, str], str] = {}  # what the model was told of calls without a row
         self._begun: dict[tuple[int | None, str], list[tuple[int, JsonObject]]] = defaultdict(list)
-        self._late: dict[int, list[Entry]] = defaultdict(list)  # turn → what is no item of it
+        self._late: dict[int, list[Passage]] = defaultdict(list)  # turn → what is no item of it
 
-    def entries(self) -> dict[int, list[Entry]]:
+    def passages(self) -> dict[int, list[Passage]]:
         """Turn → what happened in it, in order."""
         self._read_log()
         self._read_outputs()
-        found: dict[int, list[Entry]] = defaultdict(list)
+        found: dict[int, list[Passage]] = defaultdict(list)
         for item in self._rows.items:
-            entry = self._entry(item) if item.turn_key is not None else None
-            if entry is not None and item.turn_key is not None:
-                found[item.turn_key].append(entry)
+            passage = self._passage(item) if item.turn_key is not None else None
+            if passage is not None and item.turn_key is not None:
+                found[item.turn_key].append(passage)
         for turn_key, more in self._late.items():
             found[turn_key] = sorted([*found[turn_key], *more], key=attrgetter("at_ms"))
         return found
@@ -163,7 +163,7 @@ class _Builder:
                 payload = decode_object(item.payload)
                 self._outputs[item.turn_key, str(payload.get("call_id"))] = _told(payload.get("output"))
 
-    def _entry(self, item: ItemFacts) -> Entry | None:  # noqa: PLR0911 - one kind of item after another
+    def _passage(self, item: ItemFacts) -> Passage | None:  # noqa: PLR0911 - one kind of item after another
         if item.type == "function_call_output":
             return None
         payload = decode_object(item.payload)
@@ -181,7 +181,7 @@ class _Builder:
             case _:
                 return Notice(item.created_at_ms, f"The model sent an item of type {item.type}.")
 
-    def _call(self, item: ItemFacts, payload: JsonObject) -> Entry:
+    def _call(self, item: ItemFacts, payload: JsonObject) -> Passage:
         at_ms, call_id, name = item.created_at_ms, str(payload.get("call_id")), str(payload.get("name"))
         call = self._calls.get(item.key)
         question = self._questions.get(call.key) if call is not None else None
