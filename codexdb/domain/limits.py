@@ -28,6 +28,8 @@ SEARCH_CHARS_MAX = 1_000  # of what is searched for
 SEARCH_WORDS_MAX = 32  # of one search; more is no question of a person
 SEARCH_HITS_MAX = 1_000  # the newest ones: what is ranked or gathered by session is chosen among them
 QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIMIT, or asks SQLite itself
+TRANSCRIPT_ITEMS_MAX = 100_000  # of one session, the newest; a page of more is read by nobody
+TRANSCRIPT_OUTPUT_CHARS_MAX = 16_384  # of one call: its first and last part tell what happened; the row has all of it
 
 # -- worker ----------------------------------------------------------------------------------------------------------
 HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker

@@ -156,6 +156,13 @@ class Done:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Nothing of the session is left."""
+
+    session_id: str
+
+
 SendOutcome = (
     Started
     | Queued
@@ -173,4 +180,5 @@ SendOutcome = (
 CreateOutcome = Created | Duplicate | Conflict
 ForkOutcome = Created | Duplicate | Conflict | NotFound | TurnNotFound
 ArchiveOutcome = Done | Busy | NotFound
+DeleteOutcome = Deleted | Busy | NotFound
 DecideOutcome = Decided | TooLate | UnknownApproval

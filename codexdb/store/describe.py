@@ -87,7 +87,8 @@ COLUMNS = {
         "id": _KEY,
         "session_id": _SESSION,
         "seq": "Its place in the session, from 1. Not the number of an event.",
-        "turn_id": "The turn it belongs to; NULL for what the session itself tells the model.",
+        "turn_id": "The turn it belongs to; NULL for what the session itself tells the model. In what a fork shares, a "
+        "turn of its source; negative once that is deleted.",
         "epoch": "The summary it came after, or is: 0 before the first.",
         "type": "`message`, `reasoning`, `function_call`, `function_call_output`, or what the endpoint called it.",
         "role": "Whose message it is; `tool`: images that a call gave. NULL for other types.",

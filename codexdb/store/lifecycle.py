@@ -1,14 +1,25 @@
-"""What becomes of whole sessions: one is forked from another, put away, taken up again."""
+"""What becomes of whole sessions: one is forked from another, put away, taken up again, deleted."""
 
 from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import delete as delete_from
 from sqlalchemy.sql.elements import ColumnElement
 
 from codexdb.domain.item import Item, is_context
 from codexdb.domain.json import decode_object
-from codexdb.domain.outcome import ArchiveOutcome, Busy, Created, Done, ForkOutcome, NotFound, TurnNotFound
+from codexdb.domain.outcome import (
+    ArchiveOutcome,
+    Busy,
+    Created,
+    Deleted,
+    DeleteOutcome,
+    Done,
+    ForkOutcome,
+    NotFound,
+    TurnNotFound,
+)
 from codexdb.domain.record import NewItem
 from codexdb.domain.transition import TURN
 from codexdb.store.record import insert_items
@@ -80,6 +91,29 @@ _ARCHIVE = Statement(
     .values(archived_at_ms=func.coalesce(sessions.c.archived_at_ms, bindparam("now_ms")))
 )
 _UNARCHIVE = Statement(update(sessions).where(sessions.c.public_id == bindparam("session")).values(archived_at_ms=None))
+_gone = sessions.alias("gone")
+_idle = (_gone.c.public_id == bindparam("session")) & _gone.c.active_turn_id.is_(None)
+_gone_key = select(_gone.c.id).where(_idle).scalar_subquery()
+_roots = select(_gone.c.id).where(_idle).cte("family", recursive=True)
+_family = _roots.union(select(sessions.c.id).where(sessions.c.forked_from_id == _roots.c.id))
+# Keys of turns are given out again. What forks share with a session gets keys for its turns that nobody is given.
+_DISOWN_ITEMS = Statement(
+    update(items)
+    .where(
+        items.c.session_id.in_(select(_family.c.id)),
+        items.c.session_id != _gone_key,
+        items.c.turn_id.in_(select(turns.c.id).where(turns.c.session_id == _gone_key)),
+    )
+    .values(turn_id=-items.c.turn_id)
+)
+_HAND_ON_FORKS = Statement(
+    update(sessions)
+    .where(sessions.c.forked_from_id == _gone_key)
+    .values(forked_from_id=select(_gone.c.forked_from_id).where(_idle).scalar_subquery())
+)
+_DELETE = Statement(  # everything of a session goes with it, by its references
+    delete_from(sessions).where(sessions.c.public_id == bindparam("session"), sessions.c.active_turn_id.is_(None))
+)
 _HOLDER = Statement(
     select(turns.c.public_id, turns.c.created_at_ms)
     .select_from(sessions.join(turns, turns.c.id == sessions.c.active_turn_id))
@@ -160,5 +194,15 @@ def archive(transaction: Transaction, session_id: str, archived: bool, now_ms: i
         return Done(session_id) if transaction.run(_UNARCHIVE, session=session_id) else NotFound(session_id)
     if transaction.run(_ARCHIVE, session=session_id, now_ms=now_ms):
         return Done(session_id)
+    holder = transaction.one(_HOLDER, session=session_id)
+    return NotFound(session_id) if holder is None else Busy(session_id, *cast("tuple[str, int]", holder))
+
+
+def delete(transaction: Transaction, session_id: str) -> DeleteOutcome:
+    """Remove a session with all its rows. Needs it to be idle. Its forks stay, as forks of what it was forked from."""
+    transaction.run(_DISOWN_ITEMS, session=session_id)
+    transaction.run(_HAND_ON_FORKS, session=session_id)
+    if transaction.run(_DELETE, session=session_id):
+        return Deleted(session_id)
     holder = transaction.one(_HOLDER, session=session_id)
     return NotFound(session_id) if holder is None else Busy(session_id, *cast("tuple[str, int]", holder))
