@@ -47,7 +47,7 @@ def sql(query: str, db: str | None, as_json: bool) -> None:  # noqa: FBT001 - cl
 @JSON
 @DATABASE
 def current(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Say which schema the database has, and which one this codexdb wants.
+    """Say which schema the database has, and which is wanted.
 
     Changes nothing. Exit code 1 if they differ, or if the file cannot be used.
     """
@@ -80,10 +80,10 @@ def upgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
 @JSON
 @DATABASE
 def downgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Take the newest revision of the schema back, for an older codexdb.
+    """Take the newest revision of the schema back.
 
-    A backup is written beside the file first. What only the newest revision knows is given up; sessions are not. The
-    next server of this version upgrades the file again.
+    For an older codexdb: the next server of this version upgrades the file again. A backup is written beside the file
+    first. What only the newest revision knows is given up; sessions are not.
     """
     from codexdb.cli.schema import downgrade
 

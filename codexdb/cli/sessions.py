@@ -124,6 +124,59 @@ def show(session: str, turn: int | None, as_json: bool, db: str | None) -> None:
 @sessions.command(
     cls=Page,
     examples=(
+        "codexdb sessions search parser grammar",
+        "codexdb sessions search '\"no such file\"' cargo*",
+        "codexdb sessions search --best --json migration | jq -r .session_id",
+    ),
+)
+@click.argument("words", nargs=-1, required=True)
+@click.option(
+    "--best", cls=Option, section="Search", is_flag=True, help="The hits that fit best among the newest 1,000."
+)
+@click.option(
+    "--limit",
+    cls=Option,
+    section="Search",
+    type=click.IntRange(1, PAGE_ROWS_MAX),
+    default=PAGE_ROWS_DEFAULT,
+    show_default=True,
+    metavar="N",
+    help="At most so many.",
+)
+@click.option(
+    "--before",
+    cls=Option,
+    section="Search",
+    type=click.IntRange(min=1),
+    metavar="CURSOR",
+    help="Go on where a search has ended: `cursor` of its last line.",
+)
+@JSON
+@DATABASE
+def search(
+    words: tuple[str, ...],
+    best: bool,  # noqa: FBT001 - a flag
+    limit: int,
+    before: int | None,
+    as_json: bool,  # noqa: FBT001 - a flag
+    db: str | None,
+) -> None:
+    """Find messages and commands by their WORDS.
+
+    What holds all of them, newest first. "Several words" in quotes are found in that order, and begin* finds whatever
+    begins so. What commands printed is not
+    searched. Of a message only its first 65,536 characters are.
+    """
+    if best and before is not None:
+        raise click.UsageError("the best hits are chosen among the newest: leave out --before")
+    from codexdb.cli.seeking import search as seek
+
+    sys.exit(seek(db, " ".join(words), best=best, before=before, limit=limit, as_json=as_json))
+
+
+@sessions.command(
+    cls=Page,
+    examples=(
         "codexdb sessions export 01a21024-4cff --format html -o session.html",
         "codexdb sessions export 01a21024-4cff --format markdown | less",
     ),
