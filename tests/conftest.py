@@ -72,7 +72,19 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Skips never pass unseen: one line per reason."""
+    """How much the sandbox was tried, and how much it was not; and skips never pass unseen: one line per reason.
+
+    Here, and not in a folder of tests: whoever hands tests to several processes reads only this file.
+    """
+    counts = Counter(
+        outcome
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+        if "tests/sandbox/" in report.nodeid
+    )
+    if counts:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+        terminalreporter.write_line(f"sandbox cases: {counts.total()} ({told})")
     reports: list[pytest.TestReport] = terminalreporter.stats.get("skipped", [])
     reasons = Counter(_reason(report) for report in reports)
     for reason, count in sorted(reasons.items()):

@@ -6,7 +6,7 @@ A summary is an item of type `compaction` that holds all that replaces the items
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from codexdb.agent.history import token_guess
+from codexdb.agent.history import call_is_open, token_guess
 from codexdb.domain.item import Item, input_text, is_context, texts, user_message
 
 KEPT_TOKENS_MAX = 20_000  # of user messages that are kept word for word; a summary is worth little without them
@@ -70,16 +70,14 @@ def _output(item: Item) -> str:
 
 
 def _seams(items: Sequence[Item]) -> Iterator[int]:
-    """Where items may be cut in two: before which of them no call is open and no reasoning lacks what it led to."""
-    answered = {item.get("call_id") for item in items if item.get("type") == "function_call_output"}
-    open_calls: set[object] = set()
+    """Where items may be cut in two: before which of them no call is open, none has more to show, and no reasoning
+    lacks what it led to.
+    """
+    is_open = call_is_open(items)
     for number, item in enumerate(items):
-        if not open_calls and (number == 0 or items[number - 1].get("type") != "reasoning"):
+        last = items[number - 1].get("type") if number else None
+        if not (number and is_open[number - 1]) and item.get("role") != "tool" and last != "reasoning":
             yield number
-        if item.get("type") == "function_call" and item.get("call_id") in answered:
-            open_calls.add(item.get("call_id"))
-        elif item.get("type") == "function_call_output":
-            open_calls.discard(item.get("call_id"))
 
 
 def compaction_item(items: Sequence[Item], summary: str, limit: int | None = None) -> Item:

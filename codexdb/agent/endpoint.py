@@ -4,6 +4,7 @@ import logging
 import os
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -12,6 +13,7 @@ import anyio.to_thread
 
 import codexdb
 from codexdb.agent import failure
+from codexdb.agent.history import as_sent
 from codexdb.agent.model import ModelEvent, ModelRequest, RequestFailed
 from codexdb.agent.sse import SseReader
 from codexdb.agent.wires import chat, responses, shape
@@ -45,6 +47,7 @@ class HttpEndpoint:
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """See `ModelClient.stream`. Secrets of the provider never appear in what is raised."""
         headers = self._headers(request)
+        request = replace(request, items=as_sent(request.items))
         response: httpx2.Response | None = None
         try:
             response = await self._open(request, headers)

@@ -1,6 +1,8 @@
 """What the model sees, and about how many tokens that is."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from codexdb.agent.wires import shape
 from codexdb.domain.item import Item
@@ -31,6 +33,38 @@ class History:
     def replace(self, items: Sequence[Item]) -> None:
         """Go on from these items alone."""
         self.items, self._counted, self._known_tokens = list(items), 0, 0
+
+
+def as_sent(items: Iterable[Item]) -> list[Item]:
+    """What a request holds of the items: messages of tools as the user's, and held back until no call is open, since
+    endpoints want the outputs of a response together. The same items always give the same beginning.
+    """
+    items = list(items)
+    sent: list[Item] = []
+    held: list[Item] = []
+    for item, is_open in zip(items, call_is_open(items), strict=True):
+        if item.get("role") == "tool":
+            held.append({**item, "role": "user"})
+        else:
+            sent.append(item)
+        if not is_open:
+            sent += held
+            held = []
+    return sent
+
+
+def call_is_open(items: Sequence[Item]) -> list[bool]:
+    """For each item whether behind it a call waits for its output. One that never gets any is not waited for."""
+    made: dict[object, list[int]] = defaultdict(list)
+    change = [0] * len(items)
+    for place, item in enumerate(items):
+        calls = made[item.get("call_id")]
+        if item.get("type") == "function_call":
+            calls.append(place)
+        elif item.get("type") == "function_call_output" and calls:
+            change[calls.pop()] += 1  # the latest of that id, for some models count theirs anew in each response
+            change[place] -= 1
+    return [number > 0 for number in accumulate(change)]
 
 
 def token_guess(item: Item) -> int:

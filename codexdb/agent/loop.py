@@ -17,7 +17,7 @@ from codexdb.domain import event
 from codexdb.domain.clock import Clock
 from codexdb.domain.errors import BudgetExhaustedError, ModelError
 from codexdb.domain.limits import RETRY_AFTER_MS_MAX
-from codexdb.domain.record import Entry, NewItem
+from codexdb.domain.record import Entry
 
 
 class Asked(Exception):  # noqa: N818 - an outcome of a turn's attempt, not a fault
@@ -73,15 +73,14 @@ class TurnLoop:
 
     async def _go_on(self) -> None:
         """Pick up what an earlier attempt left: run the calls that it had not started, wait out its retry."""
-        left = self._plan.left_off
+        left, calls = self._plan.left_off, self._plan.calls
+        if told := await calls.diff.tell(calls.settings.cwd, calls.keep_off):  # a kill may have come between the two
+            self._journal.append(Entry(events=told))
         for call in left.open_calls:
-            output = await run_call(self._plan.calls, self._journal, call)
-            if output is None:
+            given = await run_call(calls, self._journal, call)
+            if given is None:
                 raise Asked
-            self._history.add([output])
-        if images := self._sampling.take_images():
-            self._journal.append(Entry(items=[NewItem(image) for image in images]))
-            self._history.add(images)
+            self._history.add(given)
         if left.retry_at_ms is not None and not left.open_calls:
             left_ms = left.retry_at_ms - self._clock.now_ms()  # of a clock that may have been set back meanwhile
             await self._clock.sleep(min(max(0, left_ms), RETRY_AFTER_MS_MAX))

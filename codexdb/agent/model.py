@@ -26,7 +26,7 @@ class ModelRequest:
     session_id: str  # cache key, and the `session_id` header
     model: str
     instructions: str
-    items: Sequence[Item]  # oldest first; every call has its output
+    items: Sequence[Item]  # as they are on record, oldest first; every call has its output
     tools: Sequence[ToolSpec]
     reasoning: JsonObject | None = None  # {"effort", "summary"}; None for models that do not reason
     verbosity: str | None = None  # low, medium, high; only the responses wire has a word for it

@@ -37,7 +37,7 @@ class Response:
         self.started_at_ms = started_at_ms
         self.first_event_at_ms: int | None = None
         self.done: list[Item] = []  # complete and on record
-        self.outputs: list[Item] = []  # of its calls, in their order
+        self.outputs: list[Item] = []  # what its calls gave, in their order
         self.calls = 0
         self.asked = False  # a person has to decide about a call; those behind it wait too
         self.usage: Usage | None = None
@@ -88,20 +88,11 @@ class Sampling:
         finally:
             pending.close()
         crash.point("response.ended")
-        images = self.take_images()
-        response.outputs += images
         usage = [token_count(response.usage)] if response.usage else []
         last = self.last_message if response.failure is None and response.calls == 0 else None
         account = self.account(response, retries)
-        shown = [NewItem(image) for image in images]
-        self._journal.append(Entry(items=shown, events=usage, request=account, answer=last))
+        self._journal.append(Entry(events=usage, request=account, answer=last))
         return response
-
-    def take_images(self) -> list[Item]:
-        """What the calls until now have for the model to look at: it stands behind all their outputs."""
-        images = self._plan.calls.images
-        taken, images[:] = images[:], []
-        return taken
 
     def account(self, response: Response, retries: int) -> RequestEnded:
         """The row of this request."""
@@ -198,9 +189,9 @@ class Sampling:
                 if shown := self._shown(each):
                     self._journal.append(Entry(events=shown))
             elif not response.asked:
-                output = await run_call(self._plan.calls, self._journal, each)
-                response.asked = output is None
-                response.outputs += [output] if output is not None else []
+                given = await run_call(self._plan.calls, self._journal, each)
+                response.asked = given is None
+                response.outputs += given or ()
 
     def _shown(self, item: Item) -> list[event.Event]:
         """The events of a complete item that is not a call."""

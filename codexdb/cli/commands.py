@@ -14,6 +14,7 @@ from codexdb.cli.db import db
 from codexdb.cli.page import DATABASE, INTERRUPTED, Option, Page
 from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
+from codexdb.cli.sessions import sessions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -218,8 +219,9 @@ def torture(kills: int, seed: int, folder: Path | None, as_json: bool) -> None: 
     """Kill real servers under load, and count what is lost.
 
     Several clients send, queue and steer messages to two servers on one database while these are killed at random
-    instants and started again. Then the file and the side effects are checked: nothing acknowledged lost, no command
-    run twice, every turn ended once. The model is scripted; no key and no network are needed.
+    instants and started again; some commands need a yes, and some get a no. Then the file and the side effects are
+    checked: nothing acknowledged lost, no command run twice or without the yes that it needs, no question lost or asked
+    twice on one connection, every turn ended once. The model is scripted; no key and no network are needed.
     """
     from codexdb.cli.torture import run
 
@@ -345,6 +347,7 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     sys.exit(report.run(database_path(db), as_json=as_json))
 
 
+codexdb.add_command(sessions)
 codexdb.add_command(approvals)
 codexdb.add_command(sandbox)
 codexdb.add_command(db)

@@ -82,10 +82,10 @@ def upgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
 @JSON
 @DATABASE
 def downgrade(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Take back the newest revision of the schema.
+    """Take the newest revision of the schema back.
 
-    For an older codexdb. A backup is written beside the file first. What only the newest revision knows is given up;
-    sessions are not. The next server of this version upgrades the file again.
+    For an older codexdb: the next server of this version upgrades the file again. A backup is written beside the file
+    first. What only the newest revision knows is given up; sessions are not.
     """
     from codexdb.cli.schema import downgrade
 

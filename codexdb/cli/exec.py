@@ -12,6 +12,7 @@ import anyio.to_thread
 import click
 
 from codexdb.app import Application, Options, open_application
+from codexdb.cli.given import message_text
 from codexdb.cli.serve import application_options
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.cli.turn_view import JsonLines, Screen, TurnView
@@ -19,7 +20,6 @@ from codexdb.config.resolve import Request
 from codexdb.domain.errors import CodexDBError, SessionNotFoundError
 from codexdb.domain.event import CommittedEvent, Delta
 from codexdb.domain.ids import new_id, parse_id
-from codexdb.domain.limits import LINE_BYTES_MAX
 from codexdb.domain.outcome import SendOutcome, Started
 from codexdb.domain.session import ApprovalPolicy
 from codexdb.protocol.turn_tools import refusal
@@ -58,20 +58,8 @@ def run(options: ServeOptions, prompt: str, session: str | None, *, as_json: boo
         sandbox=given.get("sandbox_mode"),
         approval_policy=given.get("approval_policy"),
     )
-    ask = Ask(_read_prompt(prompt), None if session is None else _session_id(session), settings)
+    ask = Ask(message_text(prompt, "PROMPT"), None if session is None else _session_id(session), settings)
     return anyio.run(_run, application_options(options), ask, JsonLines() if as_json else Screen())
-
-
-def _read_prompt(argument: str) -> str:
-    text = argument
-    if argument == "-":
-        read = sys.stdin.buffer.read(LINE_BYTES_MAX + 1)
-        if len(read) > LINE_BYTES_MAX:
-            raise click.BadParameter(f"more than {LINE_BYTES_MAX} bytes", param_hint="PROMPT")
-        text = read.decode(errors="replace")
-    if not text.strip():
-        raise click.BadParameter("it is empty", param_hint="PROMPT")
-    return text.encode(errors="surrogateescape").decode(errors="replace")  # bytes of an argument that are no UTF-8
 
 
 def _session_id(text: str) -> str:

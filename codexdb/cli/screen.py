@@ -52,6 +52,20 @@ def write(text: str, *, err: bool = False) -> None:
         os.close(nowhere)
 
 
+def page(text: str) -> None:
+    """Write a long text: by the user's pager, as git does, where it is longer than the terminal is high."""
+    if not is_terminal() or not sys.stdin.isatty() or text.count("\n") < shutil.get_terminal_size().lines:
+        write(text)
+        return
+    os.environ.setdefault("LESS", "FRX")
+    click.echo_via_pager(text, color=True)
+
+
+def width() -> int | None:
+    """Of the terminal; None where stdout is none."""
+    return shutil.get_terminal_size().columns if is_terminal() else None
+
+
 def cell(value: object) -> str:
     """A value of a row as one piece of text; NULL is empty."""
     if isinstance(value, bytes):

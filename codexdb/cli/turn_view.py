@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import click
 
 from codexdb.cli import screen
+from codexdb.cli.wording import command_line
 from codexdb.domain.event import CommittedEvent, Delta
 from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.store.pages import SessionRow, TurnRow
@@ -108,7 +109,7 @@ class Screen:
                 self._streamed = ""  # an answer that broke off is asked for again from its beginning
                 self._say(str(msg["message"]), dim=True)
             case "exec_command_begin":
-                self._say(f"$ {_shown(cast('Sequence[str]', msg['command']))}")
+                self._say(f"$ {command_line(cast('Sequence[str]', msg['command']))}")
             case "exec_command_end":
                 self._say(f"exit {msg['exit_code']} in {_seconds(cast('JsonObject', msg['duration']))}", dim=True)
             case "token_count":
@@ -162,13 +163,6 @@ class Screen:
         if shown:
             screen.write(click.style(shown, dim=True) if dim else shown, err=err)
             self._line_open = not shown.endswith("\n")
-
-
-def _shown(command: Sequence[str]) -> str:
-    """The command as somebody would type it; a script for a shell as the script."""
-    if len(command) == 3 and command[1] in ("-c", "-lc"):
-        return command[2]
-    return shlex.join(command)
 
 
 def _seconds(duration: JsonObject) -> str:

@@ -29,6 +29,7 @@ class Fallback(StrEnum):
 
 
 NOBODY = "nobody"  # who decided, where nobody could be asked
+ASKED_IN = "sandbox_mode"  # the member of a question that says in which mode it arose
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ POINTS = (
     "call.spawned",  # its command runs
     "call.ran",  # its command has ended, which is on record nowhere
     "call.recorded",  # the outcome is queued to be committed
+    "patch.staged",  # the new files lie beside their places, nothing is changed
+    "patch.replaced",  # the first file is changed, the others are not
     "approval.asked",  # a person is to be asked, and the turn still runs
     "approval.waiting",  # it waits, and no worker has it
     "approval.decided",  # the answer is on the disk, and nobody has been told

@@ -16,6 +16,11 @@ def user_message(content: Sequence[JsonObject]) -> Item:
     return {"type": "message", "role": "user", "content": list(content)}
 
 
+def tool_message(content: Sequence[JsonObject]) -> Item:
+    """What a call gives beside its output. No endpoint knows this role: the model sees it as `history.as_sent` says."""
+    return {"type": "message", "role": "tool", "content": list(content)}
+
+
 def developer_message(text: str) -> Item:
     return {"type": "message", "role": "developer", "content": [input_text(text)]}
 

@@ -31,6 +31,8 @@ SEARCH_CHARS_MAX = 1_000  # of what is searched for
 SEARCH_WORDS_MAX = 32  # of one search; more is no question of a person
 SEARCH_HITS_MAX = 1_000  # the newest ones: what is ranked or gathered by session is chosen among them
 QUERY_ROWS_MAX = 1_000  # shown of a person's own query; who wants more says LIMIT, or asks SQLite itself
+TRANSCRIPT_ITEMS_MAX = 100_000  # of one session, the newest; a page of more is read by nobody
+TRANSCRIPT_OUTPUT_CHARS_MAX = 16_384  # of one call: its first and last part tell what happened; the row has all of it
 
 # -- worker ----------------------------------------------------------------------------------------------------------
 HEARTBEAT_MS = 5_000  # a sixth of the lease: five may be lost before anyone doubts the worker
@@ -70,9 +72,12 @@ PATCH_FILE_BYTES_MAX = (
 )  # of a file that is updated, before and after; what is larger is data, not source
 PATCH_TOTAL_BYTES_MAX = 64 * 1024 * 1024  # of all files of one patch, which are held in memory at once
 PATCH_KEPT_BYTES_MAX = 32 * 1024 * 1024  # of earlier contents kept of files that a patch deletes or overwrites unread
+PATCH_PATHS_NAMED_MAX = 50  # of a patch that was cut off, as the model is told, which has written all of them
+TURN_FILES_BYTES_MAX = 16 * 1024 * 1024  # of earlier contents kept for a turn's diff: two of the largest files fit
 PATCH_WORK_MAX = 50_000_000  # line comparisons of one patch, about two seconds; only a hostile patch needs more
 PATCH_QUOTED_CHARS_MAX = 4_000  # of a patch's own lines in a message to the model, which has written them
 PATCH_LOOSE_NOTES_MAX = 10  # lines of a success text that tell where only a loose match was found
+PATCH_REMOVAL_MS = 500  # how long a patch that was just killed may take to let go of what it has laid beside its files
 DIFF_LINES_MAX = 5_000  # changed in one place, without a line in common that is found once: shown as one block
 DIFF_EDITS_MAX = (
     500  # insertions and deletions that are searched for the shortest way in one place; its cost is their square

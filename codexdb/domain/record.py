@@ -84,6 +84,17 @@ class CallEnded:
     output: str  # bounded; what the database keeps, which is more than the model sees
 
 
+@dataclass(frozen=True, slots=True)
+class PatchIntent:
+    """What a patch is about to do to files, so that after a kill somebody knows where it was at work, and what stood
+    there. Kept until the turn's end.
+    """
+
+    call: str  # our id of the tool call
+    paths: Sequence[str]  # absolute and without links
+    before: JsonObject  # what the turn's diff has to know of it
+
+
 CallChange = CallProposed | CallDecided | CallStarted | CallSpawned | CallEnded
 
 
@@ -111,6 +122,7 @@ class Entry:
     request: RequestEnded | None = None
     delta_item: int | None = None  # the unfinished item that `items` completes: its deltas, and those before, are gone
     asks: Sequence[NewApproval] = ()
+    patch: PatchIntent | None = None  # of the call that `calls` starts, told by the first of `events`
     plan: JsonObject | None = None  # the session's latest
     answer: str | None = None  # the last word, where nothing is to follow it
     retry_at_ms: int | None = None  # when the failed model request is tried again

@@ -16,11 +16,15 @@ class ApprovalPolicy(StrEnum):
 
 
 class SandboxMode(StrEnum):
-    """What commands may touch."""
+    """What commands may touch; the strictest first."""
 
     READ_ONLY = "read-only"
     WORKSPACE_WRITE = "workspace-write"
     DANGER_FULL_ACCESS = "danger-full-access"
+
+    def stricter_than(self, other: "SandboxMode") -> bool:
+        order = tuple(SandboxMode)
+        return order.index(self) < order.index(other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import cast
 import anyio
 from anyio.abc import TaskGroup
 
-from codexdb.domain.approval import Decision
+from codexdb.domain.approval import ASKED_IN, Decision
 from codexdb.domain.errors import CodexDBError
 from codexdb.domain.json import JsonObject, decode_object
 from codexdb.protocol.connection import AskFailedError, Connection
@@ -114,8 +114,9 @@ def _decision(given: object) -> Decision:
 def _question(row: ApprovalRow, request_id: RequestId) -> JsonObject:
     """The parameters of the request: a form that any client can show, and the original's own members."""
     question = decode_object(row.question)
-    # `paths` are ours: they tell whether what was approved is still what would be done.
-    more = {f"codex_{name}": value for name, value in question.items() if value is not None and name != "paths"}
+    # These are ours: they tell whether what was approved is still what would be done, and where a yes for longer holds.
+    ours = ("paths", ASKED_IN)
+    more = {f"codex_{name}": value for name, value in question.items() if value is not None and name not in ours}
     return {
         "message": _message(row.kind, question),
         "requestedSchema": _SCHEMA,

@@ -20,6 +20,7 @@ from codexdb.domain.outcome import (
     Created,
     CreateOutcome,
     DecideOutcome,
+    DeleteOutcome,
     Empty,
     ForkOutcome,
     IfRunning,
@@ -168,6 +169,10 @@ class SessionService:
         """Close a session for new messages, or open it again. Idempotent."""
         now_ms = self._clock.now_ms()
         return await self._store.writer.submit(lifecycle.archive, session_id, archived, now_ms)
+
+    async def delete(self, session_id: str) -> DeleteOutcome:
+        """Remove a session with all its rows, unless a turn is open. Its forks stay."""
+        return await self._store.writer.submit(lifecycle.delete, session_id)
 
     async def approvals(
         self, session_id: str | None, *, pending_only: bool = True, after_key: int = 0, limit: int = PAGE_ROWS_MAX

@@ -314,7 +314,7 @@ def _give_up(transaction: Transaction, claim: Claim, notice: Event, now_ms: int,
     fence = claim.fence
     if transaction.run(_SUSPEND, crashed=crashed, **held(fence)) == 0:
         return False
-    close_calls(transaction, fence, lost=bool(crashed), only_started=True, now_ms=now_ms)
+    close_calls(transaction, claim, lost=bool(crashed), only_started=True, now_ms=now_ms)
     seq, _ = numbers(transaction, fence.session_key, 1, 0, now_ms)
     insert_events(transaction, fence.session_key, fence.turn_key, seq, [notice], now_ms)
     announce_events(transaction, claim, seq, [notice])
@@ -329,7 +329,7 @@ def _conclude(
 ) -> None:
     """What every ending has in common: calls closed, partial text kept, the terminal event, the session handed on."""
     fence = claim.fence
-    close_calls(transaction, fence, lost=lost, now_ms=now_ms)
+    close_calls(transaction, claim, lost=lost, now_ms=now_ms)
     approvals.withdraw(transaction, claim, now_ms)
     partial = _partial_text(transaction, fence) if ending.state is TurnState.INTERRUPTED else []
     transaction.run(FORGET_DELTAS, session_key=fence.session_key, turn_key=fence.turn_key)

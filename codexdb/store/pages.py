@@ -104,14 +104,14 @@ _LAST_TURN = Statement(
     .order_by(turns.c.number.desc())
     .limit(1)
 )
-_TITLE = (
+FIRST_MESSAGE = (
     select(items.c.text)
     .where(items.c.session_id == sessions.c.id, items.c.turn_id.is_not(None), items.c.role == "user")
     .order_by(items.c.seq)
     .limit(1)
     .scalar_subquery()
 )
-_TITLE_CHARS = 200
+TITLE_CHARS = 200
 
 
 def _session_columns() -> Select[tuple[object, ...]]:
@@ -121,7 +121,7 @@ def _session_columns() -> Select[tuple[object, ...]]:
             sessions.c.id,
             sessions.c.public_id,
             sessions.c.origin,
-            func.substr(func.coalesce(sessions.c.title, _TITLE), 1, _TITLE_CHARS),
+            func.substr(func.coalesce(sessions.c.title, FIRST_MESSAGE), 1, TITLE_CHARS),
             sessions.c.model,
             sessions.c.cwd,
             sessions.c.turn_count,
@@ -157,6 +157,12 @@ _EVENTS = Statement(
     .where(events.c.session_id == bindparam("session_key"), events.c.seq > bindparam("after_seq"))
     .order_by(events.c.seq)
     .limit(bindparam("limit"))
+)
+_BEFORE_LAST_TURN = Statement(
+    select(events.c.seq - 1)
+    .where(events.c.session_id == bindparam("session_key"), events.c.type == "task_started")
+    .order_by(events.c.seq.desc())
+    .limit(1)
 )
 _ITEMS = Statement(
     select(items.c.seq, items.c.payload, items.c.partial)
@@ -305,6 +311,12 @@ async def events_after(
         CommittedEvent(session_id, seq, turn_id, submission_id or "0", kind, msg)
         for seq, turn_id, submission_id, kind, msg in cast("list[tuple[int, str | None, str | None, str, str]]", rows)
     ]
+
+
+async def seq_before_last_turn(readers: Reads, session_key: int) -> int:
+    """The number of the last event before the latest turn that has begun; 0 where none has."""
+    rows = await readers.all(_BEFORE_LAST_TURN, {"session_key": session_key})
+    return cast("int", rows[0][0]) if rows else 0
 
 
 async def usage(readers: Reads, session_key: int, turn_key: int | None = None) -> UsageRow:

@@ -56,6 +56,7 @@ SELECT s.public_id AS session, count(*) AS events, max(e.seq) AS last_seq, s.nex
 FROM sessions AS s JOIN events AS e ON e.session_id = s.id
 GROUP BY s.id ORDER BY s.id;"""
 
+LATEST_SESSIONS = "SELECT public_id, title FROM sessions ORDER BY updated_at_ms DESC, id DESC"
 LOOK_AT_SESSIONS = "SELECT public_id, origin, model, cwd FROM sessions"
 LOOK_AT_EVENTS = "SELECT seq, type, msg FROM events"
 

@@ -20,6 +20,7 @@ from codexdb.domain.record import (
 )
 from codexdb.domain.transition import ToolCallState
 from codexdb.domain.worker import Claim
+from codexdb.store import patches
 from codexdb.store.approvals import ask
 from codexdb.store.statement import Statement, insert_into
 from codexdb.store.tables import deltas, events, items, model_requests, sessions, tool_calls, turns
@@ -64,7 +65,9 @@ _of_turn = (deltas.c.session_id == bindparam("session_key"), deltas.c.turn_id ==
 FORGET_DELTAS = Statement(delete(deltas).where(*_of_turn))
 _FORGET_DELTAS_OF = Statement(
     delete(deltas).where(
-        *_of_turn, (deltas.c.attempt < bindparam("this_attempt")) | (deltas.c.item <= bindparam("last_item"))
+        *_of_turn,
+        deltas.c.type != patches.TYPE,
+        (deltas.c.attempt < bindparam("this_attempt")) | (deltas.c.item <= bindparam("last_item")),
     )
 )
 _INSERT_DELTA = Statement(
@@ -176,6 +179,8 @@ def append(transaction: Transaction, claim: Claim, entry: Entry, now_ms: int) ->
     for change in entry.calls:
         _change_call(transaction, claim, change, item_seq, now_ms)
     ask(transaction, claim, entry.asks, now_ms)
+    if entry.patch is not None:
+        patches.keep(transaction, claim.fence, entry.patch, seq, now_ms)
     if entry.request is not None:
         _insert_request(transaction, claim, entry.request)
     if entry.request is not None or entry.answer is not None or entry.retry_at_ms is not None:

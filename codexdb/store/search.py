@@ -86,7 +86,7 @@ async def hits(readers: Reads, words: str, *, before: int | None, limit: int) ->
     return [Hit(*row) for row in rows]  # pyright: ignore[reportArgumentType] - STRICT columns, in order
 
 
-async def best(readers: Reads, words: str, *, limit: int) -> Sequence[Hit]:
+async def best_hits(readers: Reads, words: str, *, limit: int) -> Sequence[Hit]:
     """The hits that fit best among the newest `SEARCH_HITS_MAX`, newest first; raises as `hits` does."""
     rows = await readers.all(_BEST, {"words": match(words), "hits": SEARCH_HITS_MAX, "limit": limit})
     return [Hit(*row) for row in rows]  # pyright: ignore[reportArgumentType]

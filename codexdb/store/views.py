@@ -186,7 +186,8 @@ VIEWS = (
                     "ELSE i.type END"
                 ),
                 (
-                    "`user`, `assistant`, `call`, `output`, `reasoning`, `compaction`; `context`: what the session "
+                    "`user`, `assistant`, `call`, `output`, `tool` for what a call shows, `reasoning`, "
+                    "`compaction`; `context`: what the session "
                     "itself tells the model."
                 ),
             ),

@@ -14,14 +14,16 @@ from random import Random
 
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess, ServerProcessError, write_config
-from codexdb.testing.torture_check import Evidence, Findings, check
+from codexdb.testing.torture_check import Evidence, Findings, Questions, check
 from codexdb.testing.torture_client import Client, SeenEvent
-from codexdb.testing.torture_scene import PHASES, STARTING, Scene
+from codexdb.testing.torture_person import ANSWER_S, ASK, Person
+from codexdb.testing.torture_scene import PHASES, WAITING, Scene
 from codexdb.testing.torture_script import TortureModel
 
 CLIENTS = 6
 SLOTS = 2
 TRIGGER_S = 1.5  # how long the wanted moment is waited for; then the kill comes as it is
+IDLE_S = 4.0  # the same for a server that is to have nothing left to do: it has a queue to work off
 SETTLE_S = 90.0  # after the last kill: a bound, not an expectation
 BOTH = 0.08  # the chance that a kill takes both servers
 
@@ -76,6 +78,9 @@ class Torture:
         self._clients: list[Client] = []
         self._phases: Counter[str] = Counter()
         self._pushed: list[tuple[str, str, list[SeenEvent]]] = []
+        self._asked: list[tuple[str, str]] = []  # connection and call
+        self._open_at_kills: set[str] = set()
+        self._person = Person(f"{seed}/person", self, lambda: self._closed)
         self._database = self._home / "codexdb" / "codexdb.sqlite3"
         self._problems: list[str] = []
 
@@ -86,7 +91,8 @@ class Torture:
         with ScriptedModel(responder=TortureModel(marks)) as model:
             chatty = {"name": "chatty", "base_url": model.base_url, "wire_api": "chat"}
             chatty_table = {"chatty": {**chatty, "request_max_retries": 0, "stream_max_retries": 0}}
-            write_config(self._home, model.base_url, "responses", model_providers=chatty_table)
+            policy = "on-request"  # with full access it asks about what destroys things, and about nothing else
+            write_config(self._home, model.base_url, "responses", model_providers=chatty_table, approval_policy=policy)
             try:
                 self._begin()
                 with Scene(self._database) as scene:
@@ -98,7 +104,8 @@ class Torture:
                 findings = check(self._evidence(marks))
             finally:
                 self._end()
-        findings.broken += self._problems + [problem for client in self._clients for problem in client.problems]
+        findings.broken += self._problems + self._person.problems
+        findings.broken += [problem for client in self._clients for problem in client.problems]
         return self._report(findings, kills, time.monotonic() - began)
 
     def _report(self, findings: Findings, kills: int, duration_s: float) -> Report:
@@ -122,6 +129,7 @@ class Torture:
             client = Client(f"c{number}", f"{self._seed}/{number}", self, self._shared, lambda: self._closed)
             self._clients.append(client)
             client.start()
+        self._person.start()
 
     def _end(self) -> None:
         self._closed = True
@@ -131,6 +139,8 @@ class Torture:
                 slot.server.close_stdin()
         for client in self._clients:
             client.join(5)
+        if self._person.is_alive():
+            self._person.join(5)
 
     def _start(self, slot: Slot) -> None:
         slot.starts += 1
@@ -156,8 +166,11 @@ class Torture:
                 self._changed.wait(0.2)
             return rng.choice(found) if found else None
 
+    def living(self) -> list[ServerProcess]:
+        return [slot.server for slot in self._slots if slot.ready and slot.server]
+
     def alive(self, server: ServerProcess) -> bool:
-        return any(slot.ready and slot.server is server for slot in self._slots)
+        return server in self.living()
 
     def sent(self, server: ServerProcess, request_id: RequestId, tool: str) -> None:
         with self._changed:
@@ -221,7 +234,12 @@ class Torture:
                 time.sleep(self._rng.uniform(0, 0.002))
             case "idle":
                 slot.paused = True
-                scene.wait(lambda: not scene.held_by(server.pid), TRIGGER_S)
+                self._person.hurry()
+                scene.wait(lambda: not scene.held_by(server.pid) and not scene.waits_for(server.pid), IDLE_S)
+                self._person.take_time()
+                time.sleep(self._rng.uniform(0, 0.01))
+            case _ if wanted == WAITING:
+                scene.wait(lambda: scene.waits_for(server.pid), TRIGGER_S)
                 time.sleep(self._rng.uniform(0, 0.01))
             case "streaming" | "call started" | "between items":
                 _wait_event(server, wanted)
@@ -262,16 +280,22 @@ class Torture:
         server.close_stdin()
         messages = server.messages
         others = [each.server.pid for each in self._slots if each.server and each is not slot]
-        seen = scene.phases_of(server.pid, others) | _unanswered(slot.sent, messages)
-        chosen = wanted if wanted in seen else next((phase for phase in (STARTING, *PHASES) if phase in seen), "idle")
+        asked = _asked(messages)
+        seen = scene.phases_of(server.pid, others, asked) | _unanswered(slot.sent, messages)
+        least = min(sorted(seen), key=lambda phase: self._phases[phase], default="idle")  # of those that it was in
+        chosen = wanted if wanted in seen else least
         self._phases[chosen] += 1
-        self._pushed += _pushed(f"server {slot.number}.{slot.starts}", messages)
-        self._complain(slot, server)
+        self._open_at_kills.update(scene.pending())
+        self._note(slot, server)
         slot.server = None
 
-    def _complain(self, slot: Slot, server: ServerProcess) -> None:
+    def _note(self, slot: Slot, server: ServerProcess) -> None:
+        """Keep what its clients were told."""
+        name, messages = f"server {slot.number}.{slot.starts}", server.messages
+        self._pushed += _pushed(name, messages)
+        self._asked += [(name, call) for call in _asked(messages)]
         if "Traceback" in server.stderr:
-            self._problems.append(f"server {slot.number}.{slot.starts} said: {server.stderr[-1500:]}")
+            self._problems.append(f"{name} said: {server.stderr[-1500:]}")
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -279,6 +303,7 @@ class Torture:
         """Everybody finishes what they are at; then the sessions come to rest, and the clients read to the end."""
         for client in self._clients:
             client.leave()
+        self._person.hurry()
         deadline = time.monotonic() + SETTLE_S
         for client in self._clients:
             client.join(max(0.0, deadline - time.monotonic()))
@@ -286,18 +311,20 @@ class Torture:
                 self._problems.append(f"client {client.name} still waits after {SETTLE_S} s")
         if not scene.wait(scene.at_rest, max(5.0, deadline - time.monotonic())):
             self._problems.append(f"turns are still open after {SETTLE_S} s")
+        self._person.leave()
+        self._person.join(ANSWER_S)
         for client in self._clients:
             for session_id in client.seen:
                 client.read_on(session_id, to_the_end=True)
         for slot in self._slots:
             if slot.server is not None:
-                self._pushed += _pushed(f"server {slot.number}.{slot.starts}", slot.server.messages)
-                self._complain(slot, slot.server)
+                self._note(slot, slot.server)
 
     def _evidence(self, marks: Path) -> Evidence:
         messages = [sent for client in self._clients for sent in client.messages]
         read = [(client.name, client.seen) for client in self._clients]
-        return Evidence(self._database, marks, messages, read, self._pushed)
+        questions = Questions(self._asked, self._person.listed, self._person.told, self._open_at_kills)
+        return Evidence(self._database, marks, messages, read, self._pushed, questions)
 
 
 _TRIGGERS = {
@@ -323,6 +350,11 @@ def _unanswered(sent: list[tuple[RequestId, str]], messages: list[Message]) -> s
     }
     joined = {"codex-reply"}  # may be a repeat, which joins a turn without a word
     return {"acknowledging"} if any(id_ not in heard and tool not in joined for id_, tool in sent) else set()
+
+
+def _asked(messages: list[Message]) -> list[str]:
+    """The calls that the client was asked about, each as often as it was."""
+    return [message["params"]["codex_call_id"] for message in messages if message.get("method") == ASK]
 
 
 def _pushed(server: str, messages: list[Message]) -> list[tuple[str, str, list[SeenEvent]]]:

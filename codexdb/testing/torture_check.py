@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from codexdb.testing.torture_client import SeenEvent, Sent
-from codexdb.testing.torture_script import final_text, is_final, work_of
+from codexdb.testing.torture_person import Told
+from codexdb.testing.torture_script import final_text, is_final, question_of, work_of
 
 Row = tuple[Any, ...]
 Rows = list[Row]
@@ -28,6 +29,11 @@ class Findings:
     commands: int = 0
     run_twice: int = 0
     unknown: int = 0  # commands that a kill cut off; the model was told so
+    questions: int = 0
+    open_at_kills: int = 0  # of them, those that a person had still to answer when a server was killed
+    questions_lost: int = 0
+    asked_twice: int = 0  # on one connection
+    run_without_a_yes: int = 0
     turns: int = 0
     hit: int = 0  # turns that a kill took from their worker
     resumed: int = 0  # of them, those that ended completed with the text that was due
@@ -42,6 +48,16 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class Questions:
+    """What was seen of questions to a person, from outside and at kills."""
+
+    asked: Sequence[tuple[str, str]]  # connection and call, each time that a form was sent
+    listed: Mapping[str, str]  # question → call
+    told: Sequence[Told]
+    open_at_kills: Collection[str]  # calls
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What the run leaves to be judged."""
 
@@ -50,6 +66,7 @@ class Evidence:
     messages: Sequence[Sent]
     read: Sequence[tuple[str, Mapping[str, Sequence[SeenEvent]]]]  # client and what it read, by session
     pushed: Sequence[tuple[str, str, Sequence[SeenEvent]]]  # server, session and the events that it was sent
+    questions: Questions
 
 
 def check(evidence: Evidence) -> Findings:
@@ -60,6 +77,8 @@ def check(evidence: Evidence) -> Findings:
         connection.execute("BEGIN")
         _messages(connection, evidence.messages, findings)
         _commands(connection, evidence.marks, findings)
+        _questions(connection, evidence.questions, findings)
+        _yeses(connection, evidence.marks, findings)
         _turns(connection, findings)
         _endings(connection, findings)
         _events(connection, evidence, findings)
@@ -113,7 +132,7 @@ def _delivered(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
 
 
 def _commands(connection: sqlite3.Connection, marks: Path, findings: Findings) -> None:
-    lines = Counter(marks.read_text(encoding="utf-8").split()) if marks.exists() else Counter[str]()
+    lines = _left(marks)
     calls = _rows(
         connection,
         "SELECT c.call_id, c.state, c.started_at_ms, c.ended_at_ms, t.public_id FROM tool_calls c "
@@ -152,6 +171,78 @@ def _outputs(connection: sqlite3.Connection, findings: Findings) -> None:
             findings.broken.append(f"session {session}: {call} has {counts}")
 
 
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+_ASKED = (
+    "SELECT a.public_id, c.call_id, a.state, a.decided_at_ms, t.state FROM approvals a "
+    "JOIN turns t ON t.id = a.turn_id LEFT JOIN tool_calls c ON c.id = a.tool_call_id"
+)
+
+
+def _questions(connection: sqlite3.Connection, questions: Questions, findings: Findings) -> None:
+    rows = _rows(connection, _ASKED)
+    findings.questions, findings.open_at_kills = len(rows), len(questions.open_at_kills)
+    told = _rows(connection, "SELECT json_extract(msg, '$.call_id') FROM events WHERE type = 'exec_approval_request'")
+    _on_record(rows, [call for (call,) in told], questions, findings)
+    _answers(rows, questions.told, findings)
+    for (where, call), count in Counter(questions.asked).items():
+        if count > 1:
+            findings.asked_twice += 1
+            findings.broken.append(f"{where} asked {count} times about {call}")
+
+
+def _on_record(rows: Rows, told: Sequence[str], questions: Questions, findings: Findings) -> None:
+    """Every call that anybody saw asked about has one question, and the log tells of it once."""
+    recorded, in_log = Counter(call for _, call, *_ in rows), Counter(told)
+    seen = {call for _, call in questions.asked} | {*questions.listed.values(), *questions.open_at_kills}
+    for call in seen | recorded.keys() | in_log.keys():
+        findings.questions_lost += not recorded[call]
+        if (recorded[call], in_log[call]) != (1, 1):
+            counts = f"{recorded[call]} questions on record and {in_log[call]} in the log"
+            findings.broken.append(f"call {call} has {counts}")
+    for approval, call in questions.listed.items() - {(approval, call) for approval, call, *_ in rows}:
+        findings.questions_lost += 1
+        findings.broken.append(f"question {approval} about {call} was listed and is not on record")
+
+
+def _answers(rows: Rows, told: Iterable[Told], findings: Findings) -> None:
+    """Every question was answered as the call's name says, and what was acknowledged stands."""
+    for approval, call, state, _, turn in rows:
+        wanted = question_of(call)
+        if state == "withdrawn" and turn in ("failed", "interrupted"):
+            continue  # with its turn, whose end is judged by itself
+        findings.questions_lost += state in ("pending", "withdrawn")
+        if wanted is None or state != ("approved" if wanted.yes else "denied"):
+            findings.broken.append(f"question {approval} about {call} is {state}")
+    states = {approval: state for approval, _, state, *_ in rows}
+    for each in told:
+        if states.get(each.approval_id) != each.decision:
+            found = states.get(each.approval_id)
+            findings.broken.append(f"question {each.approval_id}: told {each.decision}, on record {found}")
+
+
+def _yeses(connection: sqlite3.Connection, marks: Path, findings: Findings) -> None:
+    """What needs a yes began behind it, and never without; what had one began."""
+    lines = _left(marks)
+    answers = {call: (state, at_ms) for _, call, state, at_ms, _ in _rows(connection, _ASKED)}
+    calls = _rows(
+        connection,
+        "SELECT c.call_id, c.state, c.started_at_ms, t.state FROM tool_calls c JOIN turns t ON t.id = c.turn_id",
+    )
+    for call, state, started_at_ms, turn_state in calls:
+        if question_of(call) is None:
+            continue
+        answer, answered_at_ms = answers.get(call, (None, None))
+        began = started_at_ms is not None or lines[call] > 0
+        if began and (answer != "approved" or (started_at_ms or 0) < answered_at_ms):
+            findings.run_without_a_yes += 1
+            findings.broken.append(f"call {call} ran at {started_at_ms}; its question is {answer} at {answered_at_ms}")
+        if turn_state == "completed" and began != (answer == "approved"):
+            findings.broken.append(f"call {call} is {state}, began: {began}; its question is {answer}")
+    for call in lines.keys() - {call for call, *_ in calls}:
+        findings.broken.append(f"{call} ran and is no call on record")
+
+
 # -- turns -------------------------------------------------------------------------------------------------------------
 
 
@@ -172,9 +263,9 @@ def _turns(connection: sqlite3.Connection, findings: Findings) -> None:
 
 def _endings(connection: sqlite3.Connection, findings: Findings) -> None:
     due = _due(connection)
-    rows = _rows(connection, "SELECT id, public_id, state, end_reason, last_agent_message, attempt, crashes FROM turns")
-    for key, turn, state, reason, text, attempt, crashes in rows:
-        hit = crashes > 0 or attempt > 1
+    rows = _rows(connection, "SELECT id, public_id, state, end_reason, last_agent_message, crashes FROM turns")
+    for key, turn, state, reason, text, crashes in rows:
+        hit = crashes > 0
         findings.hit += hit
         if state == "completed" and text == due.get(key):
             findings.resumed += hit
@@ -230,6 +321,11 @@ def _events(connection: sqlite3.Connection, evidence: Evidence, findings: Findin
             findings.broken.append(f"{server} sent events of session {session} out of order: {seqs}")
         if any(committed.get(seq) != msg for seq, msg in seen):
             findings.broken.append(f"{server} sent events of session {session} that are not on record")
+
+
+def _left(marks: Path) -> Counter[str]:
+    """How often each command has left its mark."""
+    return Counter(marks.read_text(encoding="utf-8").split()) if marks.exists() else Counter()
 
 
 def _rows(connection: sqlite3.Connection, statement: str) -> Rows:

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +12,8 @@ from codexdb.domain.clock import SystemClock
 from codexdb.domain.limits import CRASHES_MAX
 from codexdb.store.claims import RESCUED
 
-PHASES = ("mid-rescue", "acknowledging", "streaming", "call started", "between items", "idle")
+WAITING = "waiting for approval"
+PHASES = ("mid-rescue", "acknowledging", "streaming", "call started", "between items", WAITING, "idle")
 """What a server was doing when it was killed."""
 
 STARTING = "starting"
@@ -25,6 +26,11 @@ _OPEN = "SELECT 1 FROM turns t WHERE t.state IN ('queued', 'ready', 'running', '
 _ENDANGERED = (
     "SELECT 1 FROM turns t WHERE t.state IN ('ready', 'running', 'waiting') AND t.crashes >= ? "
     "AND t.worker_id IS NOT ? LIMIT 1"
+)
+_WAITS = (
+    "SELECT 1 FROM turns t JOIN approvals a ON a.session_id = t.session_id AND a.turn_id = t.id "
+    "LEFT JOIN tool_calls c ON c.id = a.tool_call_id WHERE t.state = 'waiting' AND a.state = 'pending' "
+    "AND (t.accepted_by_id = ? OR c.call_id IN (SELECT value FROM json_each(?))) LIMIT 1"
 )
 _LEFT = (
     "SELECT 1 FROM turns t WHERE (t.state = 'ready' AND t.crashes > 0) "
@@ -62,6 +68,19 @@ class Scene:
         rows = self._rows("SELECT t.id FROM turns t WHERE t.state = 'running' AND t.worker_id = ?", self._worker(pid))
         return [key for (key,) in rows]
 
+    def waits_for(self, pid: int, asked: Collection[str] = ()) -> bool:
+        """Whether a turn that this process accepted, or that waits for one of the calls that it has `asked` about on
+        its connection, waits for a person.
+        """
+        return bool(self._rows(_WAITS, self._worker(pid), json.dumps(list(asked))))
+
+    def pending(self) -> list[str]:
+        """The calls about which a question is open."""
+        rows = self._rows(
+            "SELECT c.call_id FROM approvals a JOIN tool_calls c ON c.id = a.tool_call_id WHERE a.state = 'pending'"
+        )
+        return [call_id for (call_id,) in rows]
+
     def at_rest(self) -> bool:
         """Whether no turn is open."""
         return not self._rows(_OPEN)
@@ -71,13 +90,17 @@ class Scene:
         safe = self._worker(safe_pid) if safe_pid is not None else None
         return bool(self._rows(_ENDANGERED, CRASHES_MAX - 1, safe))
 
-    def phases_of(self, pid: int, others: Sequence[int]) -> set[str]:
-        """What the process that was just killed had been doing, but for what only the wire shows."""
+    def phases_of(self, pid: int, others: Sequence[int], asked: Collection[str]) -> set[str]:
+        """What the process that was just killed had been doing, but for what only the wire shows. `asked`: as in
+        `waits_for`.
+        """
         worker = self._worker(pid)
         if worker is None:
             return {STARTING}
         rescuing = self._young(worker) and self._left_by_dead(worker, others)
         seen = {"mid-rescue"} if rescuing or self._just_rescued(worker) else set[str]()
+        if self.waits_for(pid, asked):
+            seen.add(WAITING)
         for turn in self.held_by(pid):
             if self._rows("SELECT 1 FROM tool_calls WHERE turn_id = ? AND state = 'started'", turn):
                 seen.add("call started")

@@ -15,9 +15,15 @@ from typing import cast
 
 from codexdb.testing.model_script import Answer, Call, Json, Step, say
 
+ASKING = 0.2  # the share of messages whose calls need a person's yes
+
 _MARK = "torture:"
 _DONE = "Done with "
 _CHUNKS = re.compile(r"\S+\s*")
+_NEEDS_A_YES = "false && rm -rf nothing; "  # deletes nothing, and is asked about like everything that could
+
+WAYS = ("form", "tool", "late")
+"""How a question is answered: on the connection that asked, by `approval_decide`, or by a server that came after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +31,21 @@ class Work:
     """What one message asks for: calls one after another, then a final text in pieces."""
 
     name: str  # unique in the whole run
-    calls: Sequence[tuple[int, int]]  # milliseconds that each command takes before and after it leaves its mark
+    calls: Sequence[tuple[int, int, str]]  # ms that each command takes before and after its mark; what is asked
     at_once: int  # calls in one answer of the model
     gap_ms: int  # before each piece of text
 
 
 def some_work(rng: Random, name: str) -> Work:
-    """Work of about half a second."""
-    calls = [(rng.randint(0, 150), rng.randint(0, 150)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))]
+    """Work of about half a second, and more where a person is needed for it."""
+    asks = rng.random() < ASKING
+    numbers = range(rng.choice((1, 1, 2) if asks else (0, 1, 1, 2, 2, 3)))
+    calls = [(rng.randint(0, 150), rng.randint(0, 150), _some_question(rng) if asks else "") for _ in numbers]
     return Work(name, calls, rng.choice((1, 1, 2)), rng.choice((5, 15, 30, 60)))
+
+
+def _some_question(rng: Random) -> str:
+    return f".{rng.choice(('yes', 'yes', 'no'))}.{rng.choice(WAYS)}"
 
 
 def prompt(work: Work) -> str:
@@ -46,8 +58,23 @@ def work_of(text: str) -> Work | None:
 
 
 def call_name(work: Work, number: int) -> str:
-    """The call's id, and the line that its command writes."""
-    return f"{work.name}.{number}"
+    """The call's id, and the line that its command writes. It says what is to be answered, if a person is asked."""
+    return f"{work.name}.{number}{work.calls[number][2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a person is to say to a call, and how."""
+
+    yes: bool
+    way: str  # of `WAYS`
+
+
+def question_of(name: str) -> Question | None:
+    """What is asked before the call of this name is made; None: nothing."""
+    _, _, asked = name.partition(".")[2].partition(".")
+    answer, _, way = asked.partition(".")
+    return Question(answer == "yes", way) if asked else None
 
 
 def final_text(names: Iterable[str]) -> str:
@@ -80,9 +107,10 @@ class TortureModel:
         return say(*_CHUNKS.findall(text)[:6], _rest(text), delay_ms=max(work.gap_ms for work in pending))
 
     def _call(self, work: Work, number: int) -> Call:
-        before_ms, after_ms = work.calls[number]
+        before_ms, after_ms, asked = work.calls[number]
         name = call_name(work, number)
         script = f"sleep {before_ms / 1000}; echo {name} >> {self._marks}; sleep {after_ms / 1000}"
+        script = _NEEDS_A_YES + script if asked else script
         return Call(name, "shell", json.dumps({"command": ["sh", "-c", script]}))
 
 

@@ -7,6 +7,7 @@ from typing import cast
 import anyio.to_thread
 
 from codexdb.agent.calls.context import CallContext, Remembered
+from codexdb.agent.calls.turn_diff import TurnDiff
 from codexdb.agent.history import BYTES_PER_TOKEN
 from codexdb.agent.model import ToolSpec
 from codexdb.agent.sandbox.choice import choose
@@ -16,13 +17,13 @@ from codexdb.agent.tools import plan, shell, view_image
 from codexdb.agent.tools.mcp_servers import McpTools
 from codexdb.agent.tools.patch import spec as patch_spec
 from codexdb.config.resolve import Resolved
-from codexdb.domain.approval import Fallback
+from codexdb.domain.approval import ASKED_IN, Fallback
 from codexdb.domain.clock import Clock
 from codexdb.domain.json import JsonObject
 from codexdb.domain.limits import TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MIN, TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
 from codexdb.domain.worker import Claim
-from codexdb.store import approvals, pages
+from codexdb.store import approvals, pages, patches
 from codexdb.store.database import Store
 from codexdb.store.turns import FALLBACK_SETTING
 
@@ -30,9 +31,16 @@ SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
 
 
 async def call_context(
-    store: Store, clock: Clock, claim: Claim, settings: SessionSettings, resolved: Resolved, mcp: McpTools | None
+    store: Store,
+    clock: Clock,
+    claim: Claim,
+    settings: SessionSettings,
+    resolved: Resolved,
+    mcp: McpTools | None,
+    *,
+    again: bool,
 ) -> CallContext:
-    """What the calls of this turn run with."""
+    """What the calls of this turn run with. `again`: it was worked on before."""
     environment = command_environment(resolved)
     confinement = await anyio.to_thread.run_sync(confinement_of, settings, resolved.workspace, environment)
     own = await pages.turn_settings(store.readers, claim.fence.turn_key)
@@ -48,6 +56,7 @@ async def call_context(
         backend=Backend.NONE if confinement is None else await choose(resolved.sandbox_backend),
         mcp=mcp,
         keep_off=frozenset(_identities(store.path)),
+        diff=TurnDiff(*await patches.of_turn(store.readers, claim.fence)) if again else TurnDiff(),
     )
 
 
@@ -74,7 +83,9 @@ async def _remembered(store: Store, claim: Claim, settings: SessionSettings) -> 
     found = await approvals.remembered(store.readers, claim.fence.session_key, settings.cwd)
     by_kind: dict[str, list[JsonObject]] = {"exec": [], "patch": [], "tool": []}
     for kind, question in found:
-        by_kind[kind].append(question)
+        given_in = SandboxMode(str(question.get(ASKED_IN, SandboxMode.DANGER_FULL_ACCESS)))
+        if not settings.sandbox_mode.stricter_than(given_in):
+            by_kind[kind].append(question)
     return Remembered(
         commands=frozenset((str(each["cwd"]), tuple(cast("list[str]", each["command"]))) for each in by_kind["exec"]),
         roots=frozenset(str(each["grant_root"]) for each in by_kind["patch"] if each["grant_root"] is not None),

@@ -1,13 +1,17 @@
 """Dead workers: found by their free lock files or their silence, their commands killed, their turns taken."""
 
+import os
 import signal
 
+import anyio.to_thread
+
+from codexdb.agent.tools.patch import leftovers
 from codexdb.agent.tools.reaper import kill_group, started_at
 from codexdb.domain import crash
 from codexdb.domain.clock import Clock
 from codexdb.domain.limits import LEASE_MS
 from codexdb.domain.worker import RescuePolicy, WorkerIdentity
-from codexdb.store import claims, liveness, workers
+from codexdb.store import claims, liveness, patches, workers
 from codexdb.store.database import Store
 from codexdb.store.workers import OpenWorker
 
@@ -30,6 +34,7 @@ async def rescue_dead_workers(
             continue
         crash.point("rescue.found")
         await _kill_leftovers(store, worker, identity)  # also those of one that is stopped: its turns are not its own
+        await _remove_staged(store, worker)
         now_ms = clock.now_ms()
         seen_at_ms = liveness.seen_at_ms(store.path, worker.public_id)
         taken += await store.writer.submit_in_order(claims.rescue_all, worker.key, policy, seen_at_ms, now_ms)
@@ -59,3 +64,10 @@ async def _kill_leftovers(store: Store, worker: OpenWorker, identity: WorkerIden
     for leftover in await claims.leftovers(store.readers, worker.key):
         if leftover.started_at and started_at(leftover.pid) == leftover.started_at:
             kill_group(leftover.pid, signal.SIGKILL)
+
+
+async def _remove_staged(store: Store, worker: OpenWorker) -> None:
+    """What its patches had laid beside their files. Those of one that is only stopped stay: it goes on with them."""
+    for patch in await patches.left_by(store.readers, worker.key):
+        folders = {os.path.dirname(path) for path in patch.paths}  # noqa: PTH120 - texts
+        await anyio.to_thread.run_sync(leftovers.remove, folders, leftovers.run_of(patch.call))

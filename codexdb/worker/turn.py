@@ -104,7 +104,7 @@ async def _plan(
         instructions=settings.base_instructions or base_instructions(),
         history=compaction.visible(recorded),
         tools=await tools_of(settings, mcp),
-        calls=await call_context(context.store, context.clock, claim, settings, resolved, mcp),
+        calls=await call_context(context.store, context.clock, claim, settings, resolved, mcp, again=again),
         retries_max=max(resolved.provider.request_max_retries, resolved.provider.stream_max_retries),
         reasoning=resolved.reasoning,
         verbosity=resolved.verbosity,

@@ -43,7 +43,7 @@ def test_an_image_becomes_a_message_behind_the_output(tmp_path: Path, media_type
     viewed = look("picture.txt", tmp_path)
     assert isinstance(viewed, Viewed)
     assert viewed.output == "The image follows in the next message."
-    assert viewed.message["role"] == "user"
+    assert viewed.message["role"] == "tool"
     text, image = cast("list[JsonObject]", viewed.message["content"])
     assert text == {"type": "input_text", "text": f"The image at {tmp_path}/picture.txt:"}
     encoded = base64.b64encode(IMAGES[media_type]).decode()

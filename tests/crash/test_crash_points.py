@@ -26,6 +26,7 @@ WAIT_S = 15.0
 
 LEFT_BY_A_KILLED_SERVER = frozenset({"rescue.found", "rescue.taken"})  # passed only where there is something to rescue
 ASKING = frozenset({"approval.asked", "approval.waiting", "approval.decided"})  # passed only where a person is asked
+PATCHING = frozenset({"patch.staged", "patch.replaced"})  # passed only where a patch is applied
 IN_ORDER = frozenset({"suspend.before"})  # passed only by a server that goes down in order
 AGAIN = ("commit.before:2", "commit.before:3", "commit.before:6", "commit.after:2", "commit.after:3", "commit.after:4")
 LATER = ("request.before:2", "stream.first_event:2", "item.taken:2", "response.ended:2")
@@ -37,14 +38,19 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to 
 class Scene:
     """One turn: a command that notes its pid in a file, then a last word. With `held`, the command goes on for long;
     with `long`, the conversation is too long for the model once the command has run; with `asking`, a person has to
-    approve the command first.
+    approve the command first; with `patching`, a patch makes the file instead.
     """
 
-    def __init__(self, home: Path, model: ScriptedModel, *, held: bool, long: bool, asking: bool) -> None:
+    def __init__(
+        self, home: Path, model: ScriptedModel, *, held: bool, long: bool, asking: bool, patching: bool
+    ) -> None:
         self.home, self.model, self.long, self.asking = home, model, long, asking
         self.mark = home / "mark"
         rest = "; exec sleep 60" if held else ""
         self._call = ("c1", "shell", json.dumps({"command": ["bash", "-c", f"echo $$ >> {self.mark}{rest}"]}))
+        if patching:
+            patch = f"*** Begin Patch\n*** Add File: {self.mark}\n+1\n*** End Patch"
+            self._call = ("c1", "apply_patch", json.dumps({"input": patch}))
 
     def respond(self, body: Json) -> Step:
         said = json.dumps(body["input"])
@@ -75,9 +81,11 @@ def scene(request: pytest.FixtureRequest, home: Path) -> Scene:
     name = request.getfixturevalue("at").partition(":")[0]
     model: ScriptedModel = request.getfixturevalue("model")
     held = name in LEFT_BY_A_KILLED_SERVER | IN_ORDER
-    scene = Scene(home, model, held=held, long=name.startswith("compaction."), asking=name in ASKING)
+    long, asking, patching = name.startswith("compaction."), name in ASKING, name in PATCHING
+    scene = Scene(home, model, held=held, long=long, asking=asking, patching=patching)
     model._responder = scene.respond  # pyright: ignore[reportPrivateUsage] - the fixture knows no responder
-    write_config(home, model.base_url, "responses", approval_policy="untrusted" if scene.asking else "never")
+    mode = {"sandbox_mode": "danger-full-access"} if patching else {}
+    write_config(home, model.base_url, "responses", approval_policy="untrusted" if asking else "never", **mode)
     return scene
 
 
@@ -161,7 +169,7 @@ def test_a_kill_at_any_point_loses_nothing_and_runs_nothing_twice(
     assert accepted == [("m1",)] if told else len(accepted) <= 1
     if at == "accept.before":
         assert accepted == []
-    if at.startswith(("call.intended", "call.spawned", "call.ran", "rescue.found")):
+    if at.startswith(("call.intended", "call.spawned", "call.ran", "rescue.found", "patch.")):
         assert lost == [("c1",)]
     with ServerProcess(home) as server:
         server.initialize()
@@ -173,6 +181,7 @@ def test_a_kill_at_any_point_loses_nothing_and_runs_nothing_twice(
         answer = server.call_tool("codex", PROMPT)
         assert answer["structuredContent"]["content"] == ANSWER
     check_record(database)
+    assert not list(home.glob(".codexdb-patch-*"))
     assert len(scene.pids) <= 1
     if lost:
         assert rows(database, "SELECT state FROM tool_calls") == [("unknown",)]

@@ -69,7 +69,7 @@ def programs(tmp_path: Path) -> Path:
 def test_two_commands_set_everything_up() -> None:
     install, tests = [block.strip() for block in blocks("sh") if "pip install" in block]
     assert install == "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/codexdb demo"
-    assert tests == ".venv/bin/pip install '.[test]' && .venv/bin/pytest"
+    assert tests == ".venv/bin/pip install '.[test]' && .venv/bin/pytest -n auto"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "test" in project["optional-dependencies"]
     assert "codexdb" in project["scripts"]

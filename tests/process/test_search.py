@@ -13,6 +13,7 @@ from codexdb.store.search import match
 from codexdb.testing.model_script import call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, ServerProcess, StartServer
+from tests.process.scene import on_terminal, sessions
 from tests.process.talking import ask, opened, reply
 
 
@@ -142,6 +143,38 @@ def test_what_words_mean(words: str, *, found: bool) -> None:
         connection.execute("INSERT INTO search VALUES ('the quick brown fox jumps')")
         rows = connection.execute("SELECT * FROM search WHERE search MATCH ?", (match(words),)).fetchall()
     assert bool(rows) is found
+
+
+# -- at the command line -----------------------------------------------------------------------------------------------
+
+
+def test_hits_are_shown_with_where_they_are(server: StartServer, model: ScriptedModel, home: Path) -> None:
+    process = server()
+    model.add(say("Use a hammer."), say("No hammer needed."), say("ok"))
+    first = opened(process, "How do I drive a nail?")
+    reply(process, first, "And a screw?")
+    second = opened(process, "hammer hammer hammer")
+    found = [json.loads(line) for line in sessions(home, "search", "HAMMER", "--json").stdout.splitlines()]
+    assert [(each["session_id"], each["turn"], each["kind"], each["snippet"]) for each in found] == [
+        (second, 1, "user", "hammer hammer hammer"),
+        (first, 2, "assistant", "No hammer needed."),
+        (first, 1, "assistant", "Use a hammer."),
+    ]
+    page = sessions(home, "search", "hammer", "--limit", "1")
+    assert page.stdout.split("\t")[0] == second
+    rest = sessions(home, "search", "hammer", "--before", page.stderr.split()[-1], "--json")
+    assert [json.loads(line)["cursor"] for line in rest.stdout.splitlines()] == [found[1]["cursor"], found[2]["cursor"]]
+    best = sessions(home, "search", "--best", "hammer", "--limit", "1", "--json")
+    assert json.loads(best.stdout)["session_id"] == second
+    assert "\x1b[1;33mhammer" in on_terminal(home, "search", "hammer", "needed")
+
+
+def test_that_nothing_is_found_is_exit_code_1(server: StartServer, home: Path) -> None:
+    server().call_tool("conversation_create", {})
+    nothing = sessions(home, "search", "unheard-of")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (1, "", "Nothing was found.\n")
+    refused = sessions(home, "search", "--", "--")
+    assert (refused.returncode, "there is no word to search for" in refused.stderr) == (1, True)
 
 
 def test_the_index_follows_rows_that_go(server: StartServer, model: ScriptedModel, database: Path) -> None:

@@ -1,8 +1,7 @@
-"""The drivers of this folder's cases, and how many cases there were."""
+"""The drivers of this folder's cases."""
 
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,16 +68,3 @@ def results(request: pytest.FixtureRequest, base: Path) -> Iterator[Results]:
     yield made
     for driver in made.drivers.values():
         driver.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How much the sandbox was tried, and how much it was not."""
-    counts = Counter(
-        outcome
-        for outcome in ("passed", "failed", "error", "skipped")
-        for report in terminalreporter.stats.get(outcome, [])
-        if "tests/sandbox/" in report.nodeid
-    )
-    if counts:
-        told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-        terminalreporter.write_line(f"sandbox cases: {counts.total()} ({told})")

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from codexdb.agent.calls.turn_diff import TurnDiff
 from codexdb.agent.journal import Journal
 from codexdb.agent.sandbox.confinement import Backend, Confinement
-from codexdb.agent.tools.patch.disk import NO_FILES, Image
+from codexdb.agent.tools.patch.disk import NO_FILES
 from codexdb.domain import event
-from codexdb.domain.approval import Fallback, NewApproval
+from codexdb.domain.approval import ASKED_IN, Fallback, NewApproval
 from codexdb.domain.clock import Clock
 from codexdb.domain.ids import new_id
 from codexdb.domain.item import Item, function_call_output
@@ -36,15 +37,6 @@ class Remembered:
     tools: frozenset[tuple[str, str]] = frozenset()  # (server, tool)
 
 
-@dataclass(slots=True)
-class ShownDiff:
-    """What the patches of this attempt have touched, and what was told of it."""
-
-    first: dict[str, Image] = field(default_factory=dict[str, Image])  # what stood at each path before
-    moves: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    told: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """The same for all calls of an attempt at a turn."""
@@ -60,8 +52,7 @@ class CallContext:
     backend: Backend = Backend.NONE  # what holds them to it
     mcp: "McpTools | None" = None
     keep_off: frozenset[tuple[int, int]] = NO_FILES  # files, by device and inode, that patches never open
-    diff: ShownDiff = field(default_factory=ShownDiff)
-    images: list[Item] = field(default_factory=list[Item])  # to be shown to the model behind all outputs of a response
+    diff: TurnDiff = field(default_factory=TurnDiff)
 
 
 def refuse(journal: Journal, call: OpenCall, text: str) -> Item:
@@ -81,8 +72,9 @@ def ask(
     context: CallContext, journal: Journal, call: OpenCall, kind: str, question: JsonObject, told: list[event.Event]
 ) -> Item | None:
     """Put a question to a person on record, with the events that tell of it. Where nobody can be asked, it is denied
-    with that, and the model is told so.
+    with that, and the model is told so. It holds the sandbox mode: a yes for longer is none for a stricter one.
     """
+    question = {**question, ASKED_IN: context.settings.sandbox_mode}
     new = NewApproval(new_id(), call.id, kind, question, context.fallback)
     if context.fallback is Fallback.WAIT:
         journal.append(Entry(asks=[new], events=told))

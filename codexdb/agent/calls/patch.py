@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+import anyio
 import anyio.to_thread
 
 from codexdb.agent.calls.context import CallContext, answered, ask, refuse, settle_intent
 from codexdb.agent.journal import Journal
 from codexdb.agent.sandbox.confinement import PROTECTED, Backend, within
 from codexdb.agent.tools import shell
-from codexdb.agent.tools.patch import diff, events, grammar, program
+from codexdb.agent.tools.patch import events, grammar, leftovers, program
 from codexdb.agent.tools.patch.apply import Failed as NotApplied
 from codexdb.agent.tools.patch.apply import apply
 from codexdb.agent.tools.patch.verify import Plan, verify
@@ -20,7 +21,17 @@ from codexdb.domain import crash, event
 from codexdb.domain.approval import Fallback
 from codexdb.domain.item import Item, function_call_output
 from codexdb.domain.json import JsonObject, encode
-from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallStarted, Entry, NewItem, OpenCall
+from codexdb.domain.record import (
+    CallChange,
+    CallDecided,
+    CallEnded,
+    CallSpawned,
+    CallStarted,
+    Entry,
+    NewItem,
+    OpenCall,
+    PatchIntent,
+)
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 from codexdb.domain.transition import ApprovalState
 
@@ -28,7 +39,12 @@ REJECTED = "patch rejected by user"
 OUTSIDE = "patch rejected: writing outside of the project; rejected by user approval settings"
 READ_ONLY = "patch rejected: the sandbox mode is read-only, and the approval policy lets nobody be asked"
 CHANGED = "patch rejected: its files have changed since it was approved; nothing was applied"
+STOPPED = (
+    "The patch was stopped while it was applied. What it had begun was undone, unless there was no time left for that. "
+    "Look at its files before you repeat it."
+)
 NUL = "execution error: nul byte found in provided data"
+NO_FOLDER = "execution error: there is no such directory: {cwd}"
 RETRY_REASON = "the patch failed in the sandbox; apply it without?"
 
 _FROM_FILE = 'exec "$@" < "$0"'  # a command has no stdin of its own
@@ -57,7 +73,11 @@ def _planned(context: CallContext, text: str, cwd: str) -> Plan | str:
     sections = grammar.parse(text)
     if isinstance(sections, str):
         return f"error: {sections}"
-    return NUL if "\0" in cwd else verify(sections, cwd, keep_off=context.keep_off)
+    if "\0" in cwd:
+        return NUL
+    if not os.path.isdir(cwd):  # noqa: PTH112 - a text that may be anything
+        return NO_FOLDER.format(cwd=cwd)
+    return verify(sections, cwd, keep_off=context.keep_off)
 
 
 async def _decide(context: CallContext, journal: Journal, call: OpenCall, text: str, plan: Plan) -> Item | None:
@@ -119,16 +139,17 @@ async def _apply(
     call_id = str(call.item["call_id"])
     intent: list[CallChange] = [] if call.started else [CallDecided(call.id, approved=True), CallStarted(call.id)]
     begin = event.patch_apply_begin(call_id, events.changes(plan), auto_approved=not asked)
-    await settle_intent(context, journal, Entry(calls=intent, events=[begin]))
+    patch = PatchIntent(call.id, plan.paths, context.diff.take(plan))
+    await settle_intent(context, journal, Entry(calls=intent, events=[begin], patch=patch))
     crash.point("call.intended")
     began_ns = time.monotonic_ns()
     confined = context.confinement is not None and context.backend is not Backend.NONE
     confined &= not asked and plan.obstacle is None  # an obstacle fails it; the sandbox does not know all of them
-    if confined:
-        done, said = await _in_sandbox(context, text, plan.cwd)
-    else:
-        outcome = await anyio.to_thread.run_sync(lambda: apply(plan, keep_off=context.keep_off))
-        done, said = not isinstance(outcome, NotApplied), outcome.text
+    try:
+        done, said = await (_in_sandbox if confined else _by_ourselves)(context, journal, call, text, plan)
+    except anyio.get_cancelled_exc_class():
+        await _abort(context, journal, call, plan)
+        raise
     crash.point("call.ran")
     end = event.patch_apply_end(call_id, said if done else "", "" if done else said, success=done)
     if not done and confined and _may_retry(context, said):
@@ -136,10 +157,28 @@ async def _apply(
     metadata = {"exit_code": 0 if done else 1, "duration_seconds": round((time.monotonic_ns() - began_ns) / 1e9, 1)}
     output = function_call_output(call_id, encode({"output": said, "metadata": metadata}))
     ended = CallEnded(call.id, "succeeded" if done else "failed", int(not done), said)
-    told = [end, *await _turn_diff(context, plan)] if done else [end]
-    journal.append(Entry(calls=[ended], items=[NewItem(output)], events=told))
-    crash.point("call.recorded")
+    await _record(context, journal, ended, output, end)
     return output
+
+
+async def _record(context: CallContext, journal: Journal, ended: CallEnded, output: Item, end: event.Event) -> None:
+    """The call's outcome with what the turn's patches have changed so far. Not to be torn: it has happened."""
+    diff: list[event.Event] = []
+    with anyio.CancelScope(shield=True):
+        diff = await context.diff.tell(context.settings.cwd, context.keep_off)
+    journal.append(Entry(calls=[ended], items=[NewItem(output)], events=[end, *diff]))
+    crash.point("call.recorded")
+
+
+async def _abort(context: CallContext, journal: Journal, call: OpenCall, plan: Plan) -> None:
+    """The patch was stopped on purpose: that is on record, and nothing of it stays beside the files."""
+    call_id = str(call.item["call_id"])
+    folders = {os.path.dirname(path) for path in plan.paths}  # noqa: PTH120 - texts
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(leftovers.remove, folders, leftovers.run_of(call.id))
+    end = event.patch_apply_end(call_id, "", STOPPED, success=False)
+    output = function_call_output(call_id, STOPPED)
+    await _record(context, journal, CallEnded(call.id, "aborted", None, STOPPED), output, end)
 
 
 def _may_retry(context: CallContext, said: str) -> bool:
@@ -148,37 +187,35 @@ def _may_retry(context: CallContext, said: str) -> bool:
     return "Permission denied" in said or "Read-only file system" in said or "not permitted" in said
 
 
-async def _in_sandbox(context: CallContext, text: str, cwd: str) -> tuple[bool, str]:
+async def _by_ourselves(
+    context: CallContext, _journal: Journal, call: OpenCall, _text: str, plan: Plan
+) -> tuple[bool, str]:
     """Whether it was applied, and what there is to say about it."""
+    name = leftovers.run_of(call.id)
+    outcome = await anyio.to_thread.run_sync(lambda: apply(plan, run_name=name, keep_off=context.keep_off))
+    return not isinstance(outcome, NotApplied), outcome.text
+
+
+async def _in_sandbox(
+    context: CallContext, journal: Journal, call: OpenCall, text: str, plan: Plan
+) -> tuple[bool, str]:
+    """Whether it was applied, and what there is to say about it."""
+
+    async def on_started(pid: int, pid_started_at: str) -> None:
+        journal.append(Entry(calls=[CallSpawned(call.id, pid, pid_started_at)]))
+
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="codexdb-patch-") as file:
         await anyio.to_thread.run_sync(lambda: (file.write(text), file.flush()))
+        apply_it = program.argv(leftovers.run_of(call.id))
         command = shell.ShellCommand(
-            argv=("/bin/sh", "-c", _FROM_FILE, file.name, *program.argv()), cwd=cwd, timeout_ms=context.shell_timeout_ms
+            argv=("/bin/sh", "-c", _FROM_FILE, file.name, *apply_it), cwd=plan.cwd, timeout_ms=context.shell_timeout_ms
         )
         result = await shell.run(
             command,
             environment={"PATH": os.defpath},
-            on_started=_nothing,
+            on_started=on_started,
             on_output=lambda _stream, _chunk: None,
             confinement=context.confinement,
             backend=context.backend,
         )
     return result.succeeded, (result.stdout if result.succeeded else result.stderr) or result.stored_output
-
-
-async def _nothing(_pid: int, _pid_started_at: str) -> None:
-    """Nobody has to know: it ends by itself, and dies with us."""
-
-
-async def _turn_diff(context: CallContext, plan: Plan) -> list[event.Event]:
-    """What the turn's patches have changed so far, if it is not what was told last."""
-    shown = context.diff
-    diff.merge(shown.first, plan.images)
-    shown.moves += plan.moves
-    text = await anyio.to_thread.run_sync(
-        lambda: diff.turn_diff(shown.first, shown.moves, context.settings.cwd, keep_off=context.keep_off)
-    )
-    if text == shown.told:
-        return []
-    shown.told = text
-    return [event.turn_diff(text)]

@@ -18,25 +18,29 @@ PATCH_NAME = "apply_patch"
 
 async def run_call(  # noqa: PLR0911 - one kind of tool after another
     context: CallContext, journal: Journal, call: OpenCall
-) -> Item | None:
-    """Work off a call that is on record; returns its output item, which is appended by then. None: a person was asked,
-    now or before, and has not answered.
+) -> list[Item] | None:
+    """Work off a call that is on record; returns what it gives, its output first, which is appended by then. None: a
+    person was asked, now or before, and has not answered.
 
     Nothing happens before its intent is committed. Every failure of the call is an output that tells the model.
     """
     name, arguments = str(call.item["name"]), str(call.item["arguments"])
     if name in SHELL_NAMES:
-        return await run_command(context, journal, call)
+        return _alone(await run_command(context, journal, call))
     if name == PATCH_NAME:
         given = patch_spec.parse(arguments)
         if isinstance(given, str):
-            return refuse(journal, call, given)
-        return await run_patch(context, journal, call, given.input, context.settings.cwd)
+            return [refuse(journal, call, given)]
+        return _alone(await run_patch(context, journal, call, given.input, context.settings.cwd))
     if name == plan.SPEC.name and context.settings.include_plan_tool:
-        return run_update_plan(journal, call, arguments)
+        return [run_update_plan(journal, call, arguments)]
     if name == view_image.SPEC.name:
         return await run_view_image(context, journal, call, arguments)
     tool = await context.mcp.find(name) if context.mcp is not None else None
     if context.mcp is not None and tool is not None:
         return await run_server_tool(context, context.mcp, tool, journal, call, arguments)
-    return refuse(journal, call, f"unsupported call: {name}")
+    return [refuse(journal, call, f"unsupported call: {name}")]
+
+
+def _alone(output: Item | None) -> list[Item] | None:
+    return None if output is None else [output]

@@ -15,11 +15,11 @@ REJECTED = "tool call rejected by user"
 
 async def run_server_tool(
     context: CallContext, servers: McpTools, tool: McpTool, journal: Journal, call: OpenCall, arguments: str
-) -> Item | None:
+) -> list[Item] | None:
     """See `run_call`."""
     given = parse(arguments)
     if isinstance(given, str):
-        return refuse(journal, call, given)
+        return [refuse(journal, call, given)]
     known = (tool.server, tool.tool) in context.remembered.tools
     match answered(call):
         case ApprovalState.PENDING:
@@ -31,14 +31,15 @@ async def run_server_tool(
         case None:
             question: JsonObject = {"server": tool.server, "tool": tool.tool, "arguments": given}
             told = event.background_event(f"A person is asked whether {tool.tool} of {tool.server} may be called.")
-            return ask(context, journal, call, "tool", question, [told])
+            denied = ask(context, journal, call, "tool", question, [told])
+            return None if denied is None else [denied]
         case _:
-            return refuse(journal, call, REJECTED)
+            return [refuse(journal, call, REJECTED)]
 
 
 async def _call(
     context: CallContext, servers: McpTools, tool: McpTool, journal: Journal, call: OpenCall, given: JsonObject
-) -> Item:
+) -> list[Item]:
     call_id = str(call.item["call_id"])
     begin = event.mcp_tool_call_begin(call_id, tool.server, tool.tool, given)
     await settle_intent(
@@ -48,11 +49,11 @@ async def _call(
     result = await servers.call(tool.spec.name, given)
     crash.point("call.ran")
     image = result.message(tool.spec.name)
-    context.images.extend([image] if image is not None else [])
     text = result.output(context.output_bytes_max)
-    output = function_call_output(call_id, text)
+    given_back = [function_call_output(call_id, text), *([image] if image is not None else [])]
     end = event.mcp_tool_call_end(call_id, tool.server, tool.tool, given, result.duration_ns, result.event)
     state = "failed" if result.failed else "succeeded"
-    journal.append(Entry(calls=[CallEnded(call.id, state, None, text)], items=[NewItem(output)], events=[end]))
+    items = [NewItem(item) for item in given_back]
+    journal.append(Entry(calls=[CallEnded(call.id, state, None, text)], items=items, events=[end]))
     crash.point("call.recorded")
-    return output
+    return given_back

@@ -1,13 +1,13 @@
 """Images that the model is shown: what they may be, and how they travel.
 
 Wires differ in whether an output of a call may hold an image, and every one has user messages with images. So an image
-that a call gives goes into a message of its own behind the output.
+that a call gives is on record as a message of its own behind the output, and is sent as one of the user.
 """
 
 import base64
 from collections.abc import Sequence
 
-from codexdb.domain.item import Item, input_image, input_text, user_message
+from codexdb.domain.item import Item, input_image, input_text, tool_message
 from codexdb.domain.json import JsonObject
 
 IMAGE_BYTES_MAX = 5 * 1024 * 1024  # what every known endpoint takes; the image is stored and sent with each request
@@ -35,4 +35,4 @@ def data_url(media_type: str, content: bytes) -> str:
 def image_message(introduction: str, urls: Sequence[str]) -> Item:
     """The message that shows images to the model; `introduction` tells it where they come from."""
     parts: list[JsonObject] = [input_text(introduction), *(input_image(url) for url in urls)]
-    return user_message(parts)
+    return tool_message(parts)

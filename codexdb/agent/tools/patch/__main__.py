@@ -13,7 +13,7 @@ from codexdb.agent.tools.patch.verify import folders, verify
 from codexdb.domain.limits import PATCH_BYTES_MAX
 
 
-def run(text: str, cwd: str) -> tuple[bool, str]:
+def run(text: str, cwd: str, run_name: str | None = None) -> tuple[bool, str]:
     """Apply a patch in `cwd`; whether it is applied, and what the model is told."""
     sections = grammar.parse(text)
     if isinstance(sections, str):
@@ -22,7 +22,7 @@ def run(text: str, cwd: str) -> tuple[bool, str]:
     if isinstance(plan, str):
         leftovers.sweep(folders(sections, cwd))
         return False, plan
-    outcome = apply(plan)
+    outcome = apply(plan, run_name=run_name)
     return not isinstance(outcome, Failed), outcome.text
 
 
@@ -31,13 +31,13 @@ def _stop(number: int, _: object) -> None:
     sys.exit(128 + number)
 
 
-def main() -> int:
-    """The program. SIGTERM and SIGINT undo what was begun."""
+def main(run_name: str | None = None) -> int:
+    """The program, as the run of that name. SIGTERM and SIGINT undo what was begun."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     given = sys.stdin.buffer.read(PATCH_BYTES_MAX + 1)
     try:
-        done, text = run(given.decode(), os.getcwd())
+        done, text = run(given.decode(), os.getcwd(), run_name)
     except UnicodeDecodeError:
         done, text = False, "error: invalid patch: The patch must be valid Unicode text"
     stream = sys.stdout if done else sys.stderr

@@ -14,6 +14,7 @@ from codexdb.agent.tools.patch import disk, leftovers
 from codexdb.agent.tools.patch.disk import NO_FILES, Image, Unusable
 from codexdb.agent.tools.patch.verify import FileChange, Plan
 from codexdb.agent.tools.patch.wording import os_text
+from codexdb.domain import crash
 from codexdb.domain.limits import PATCH_FILE_BYTES_MAX
 
 
@@ -32,8 +33,10 @@ class Failed:
     left: tuple[str, ...] = ()
 
 
-def apply(plan: Plan, *, keep_off: frozenset[tuple[int, int]] = NO_FILES) -> Applied | Failed:
-    """Carry out the plan, all of it or nothing.
+def apply(
+    plan: Plan, *, run_name: str | None = None, keep_off: frozenset[tuple[int, int]] = NO_FILES
+) -> Applied | Failed:
+    """Carry out the plan, all of it or nothing. What lies beside the files meanwhile is called by `run_name`.
 
     Content, permission bits and owner of what is not changed stay; a replaced file is a new inode. Files that somebody
     changed since the plan was made are a failure. What killed runs left in the same folders is removed. Blocks until
@@ -41,7 +44,7 @@ def apply(plan: Plan, *, keep_off: frozenset[tuple[int, int]] = NO_FILES) -> App
     """
     if plan.obstacle is not None:
         return Failed(plan.obstacle)
-    run = _Run(plan, keep_off)
+    run = _Run(plan, run_name or leftovers.new_run(), keep_off)
     try:
         run.check()
         run.stage()
@@ -75,10 +78,10 @@ def _failing(change: FileChange) -> str:
 
 
 class _Run:
-    def __init__(self, plan: Plan, keep_off: frozenset[tuple[int, int]]) -> None:
+    def __init__(self, plan: Plan, name: str, keep_off: frozenset[tuple[int, int]]) -> None:
         self._changes = [each for each in plan.changes if each.after is not None or each.before.exists]
         self._keep_off = keep_off
-        self._name = leftovers.new_run()
+        self._name = name
         self._cwd = plan.cwd
         self._locks: dict[str, int] = {}  # by folder
         self._folders: list[str] = []  # that were made
@@ -124,10 +127,12 @@ class _Run:
         Raises:
             _Stopped: one could not.
         """
+        crash.point("patch.staged")
         for number, change in enumerate(self._changes):
             if change.after is not None:
                 with _or_stop(_failing(change)):
                     self._replace(number, change)
+                crash.point("patch.replaced")
         for number, change in enumerate(self._changes):
             if change.after is None:
                 with _or_stop(_failing(change)):

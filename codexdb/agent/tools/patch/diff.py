@@ -116,7 +116,8 @@ class _Entry:
         if self.old.kept and self.new.kept:
             head += f"index {_blob(self.old)}..{_blob(self.new)}\n"
         if old is None or new is None:
-            return f"{head}Binary files {left} and {right} differ\n"
+            unkept = "" if self.old.kept else f"(what {_quoted(self.old_name)} held before was too large to be kept)\n"
+            return f"{head}Binary files {left} and {right} differ\n{unkept}"
         hunks = unified.hunks(old, new, _CONTEXT_LINES)
         return f"{head}--- {_ended(left)}\n+++ {_ended(right)}\n{hunks}" if hunks else head
 
