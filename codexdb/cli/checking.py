@@ -13,16 +13,17 @@ from codexdb.store.check import Finding, check
 
 
 def run(path: Path, *, quick: bool, as_json: bool) -> int:
-    """Print a line for each look as soon as it is over; returns 1 where something is wrong."""
-    wrong = 0
+    """Print a line for each look; returns 1 where something is wrong."""
     try:
         with screen.progress("check") as progress:
-            for finding in check(path, progress, quick=quick):
-                wrong += finding.count > 0
-                screen.write(f"{encode({**asdict(finding), 'ok': not finding.count})}\n" if as_json else _text(finding))
+            findings = list(check(path, progress, quick=quick))
     except CodexDBError as error:
         raise click.ClickException(error.message) from error
-    if not as_json:
+    wrong = sum(finding.count > 0 for finding in findings)
+    if as_json:
+        screen.write("".join(f"{encode({**asdict(each), 'ok': not each.count})}\n" for each in findings))
+    else:
+        screen.write("".join(map(_text, findings)))
         screen.write("All is well.\n" if not wrong else f"Something is wrong in {wrong} of these.\n")
     return int(wrong > 0)
 

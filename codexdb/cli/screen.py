@@ -135,4 +135,12 @@ def progress(title: str) -> Generator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal task
+            if not total:  # rich takes no total back from a task that had one
+                bar.remove_task(task)
+                task = bar.add_task(what, total=None)
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield show
