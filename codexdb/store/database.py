@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from codexdb.domain import foreign_file
 from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.domain.limits import STORE_BUSY_MS
 from codexdb.store import revision
@@ -14,6 +15,8 @@ from codexdb.store.feed import Feed
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.readers import Readers
 from codexdb.store.writer import Writer
+
+SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
 
 
 class Store:
@@ -38,6 +41,7 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
         StoreBusyError: a migration of it is under way.
     """
     schema_lock = await anyio.to_thread.run_sync(_prepare, path)
+    forget = foreign_file.keep_off(lambda: own_files(path))
     try:
         store = Store(path)
         try:
@@ -47,7 +51,20 @@ async def open_store(path: Path) -> AsyncGenerator[Store]:
                 await store.readers.close()
                 await anyio.to_thread.run_sync(store.writer.close)
     finally:
+        forget()
         schema_lock.close()
+
+
+def own_files(path: Path) -> list[tuple[int, int]]:
+    """The database's files by device and inode: opening and closing them here would drop SQLite's locks."""
+    found: list[tuple[int, int]] = []
+    for suffix in SIDE_FILES:
+        try:
+            status = beside(path, suffix).stat()
+        except OSError:
+            continue
+        found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _prepare(path: Path) -> FileLock:
