@@ -14,6 +14,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from codexdb.domain.errors import InvalidConfigError
+from codexdb.domain.foreign_file import open_regular
 from codexdb.domain.json import JsonObject, encode
 
 CONFIG_BYTES_MAX = 1024 * 1024  # of config.toml; people write it by hand
@@ -94,9 +95,9 @@ def read_text(path: Path, bytes_max: int) -> str:
         OSError: it cannot be read.
         ValueError: it is not a regular file, not UTF-8, or larger than `bytes_max`.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would block for ever
+    if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
         content = file.read(bytes_max + 1)
     if len(content) > bytes_max:
         raise ValueError(f"larger than {bytes_max} bytes")

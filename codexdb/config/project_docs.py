@@ -4,11 +4,12 @@ Files that cannot be used are passed over: a session must not fail because of a 
 """
 
 import codecs
-import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from codexdb.domain.foreign_file import open_regular
 
 HOME_DOC_BYTES_MAX = 1024 * 1024  # of AGENTS.md in CODEX_HOME; no model reads more before it starts
 PROJECT_DOCS_BYTES_MAX = 1024 * 1024  # of a project's files together, whatever `project_doc_max_bytes` says
@@ -91,18 +92,10 @@ def _is_git_root(directory: Path) -> bool:
 def _read(path: Path, bytes_max: int) -> _Doc | None:
     """The beginning of a file; None where it is blank or cannot be used."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)  # a FIFO would wait for a writer
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
-        with open(fd, "rb", closefd=False) as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             content = file.read(bytes_max + _LOOK_AHEAD_BYTES)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    finally:
-        os.close(fd)
     content = content.rstrip()
     cut = len(content) > bytes_max
     used = content[:bytes_max]

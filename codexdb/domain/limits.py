@@ -67,6 +67,7 @@ OUTPUT_STREAMED_BYTES_MAX = 1024 * 1024  # of one call, as deltas; the rest is o
 # -- patches ---------------------------------------------------------------------------------------------------------
 PATCH_BYTES_MAX = 2 * 1024 * 1024  # of the patch text; a model writes a hundredth of it in one go
 PATCH_FILES_MAX = 500  # sections of one patch; each may cost open descriptors and a directory's lock
+PATCH_PATH_BYTES_MAX = 4096  # of one name in a patch; no kernel takes longer ones, and resolving them takes its square
 PATCH_FILE_BYTES_MAX = (
     8 * 1024 * 1024
 )  # of a file that is updated, before and after; what is larger is data, not source

@@ -97,6 +97,8 @@ def read_answer(answer: JsonObject) -> Decision:
     content = answer.get("content")
     inner = cast("JsonObject", content).get("decision") if isinstance(content, dict) else None
     action = answer.get("action")
+    if action in ("decline", "cancel"):  # whatever the form holds: nobody has sent it
+        return _ACTIONS[action]
     for given in (answer.get("decision"), inner if action in (None, "accept") else None):
         if given is not None:
             return _decision(given)

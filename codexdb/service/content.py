@@ -3,14 +3,13 @@
 import base64
 import hashlib
 import mimetypes
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
 from codexdb.domain.errors import InvalidArgumentsError
+from codexdb.domain.foreign_file import open_regular
 from codexdb.domain.item import Item, compaction_request, input_image, input_text, user_message
 from codexdb.domain.json import JsonObject, encode
 
@@ -40,10 +39,7 @@ async def message_item(content: Sequence[JsonObject]) -> Item:
 
 def _local_image(index: int, path: Path) -> JsonObject:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a named pipe would wait for its writer
-        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise InvalidArgumentsError(f"content[{index}].path: {path} is not a file")
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
             data = file.read(IMAGE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         raise InvalidArgumentsError(f"content[{index}].path: {path} cannot be read: {error}") from error

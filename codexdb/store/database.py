@@ -10,6 +10,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from codexdb.domain import foreign_file
 from codexdb.domain.errors import SchemaBusyError, StoreBusyError, StoreRefusedError
 from codexdb.domain.limits import SCHEMA_POLL_MS, STORE_BUSY_MS
 from codexdb.store import revision
@@ -22,6 +23,8 @@ from codexdb.store.upgrade import upgrade
 from codexdb.store.writer import Writer
 
 T = TypeVar("T")
+
+SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ async def open_store(path: Path, waiting: Waiting | None = None) -> AsyncGenerat
         SchemaBusyError: an upgrade of it is under way.
     """
     schema_lock = await _hold_schema(path, waiting)
+    forget = foreign_file.keep_off(lambda: own_files(path))
     try:
         store = Store(path)
         try:
@@ -64,7 +68,20 @@ async def open_store(path: Path, waiting: Waiting | None = None) -> AsyncGenerat
                 await store.readers.close()
                 await anyio.to_thread.run_sync(store.writer.close)
     finally:
+        forget()
         schema_lock.close()
+
+
+def own_files(path: Path) -> list[tuple[int, int]]:
+    """The database's files by device and inode: opening and closing them here would drop SQLite's locks."""
+    found: list[tuple[int, int]] = []
+    for suffix in SIDE_FILES:
+        try:
+            status = beside(path, suffix).stat()
+        except OSError:
+            continue
+        found.append((status.st_dev, status.st_ino))
+    return found
 
 
 async def alone(path: Path, work: Callable[[Path, Progress], T], progress: Progress) -> T:

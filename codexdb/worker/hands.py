@@ -1,7 +1,6 @@
 """What a turn's calls may do, and what holds them to it: read from rows and config.toml, before the turn begins."""
 
 import os
-from pathlib import Path
 from typing import cast
 
 import anyio.to_thread
@@ -24,10 +23,8 @@ from codexdb.domain.limits import TOOL_OUTPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MIN, 
 from codexdb.domain.session import ApprovalPolicy, SandboxMode, SessionSettings
 from codexdb.domain.worker import Claim
 from codexdb.store import approvals, pages, patches
-from codexdb.store.database import Store
+from codexdb.store.database import Store, own_files
 from codexdb.store.turns import FALLBACK_SETTING
-
-SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
 
 
 async def call_context(
@@ -55,7 +52,7 @@ async def call_context(
         confinement=confinement,
         backend=Backend.NONE if confinement is None else await choose(resolved.sandbox_backend),
         mcp=mcp,
-        keep_off=frozenset(_identities(store.path)),
+        keep_off=frozenset(own_files(store.path)),
         diff=TurnDiff(*await patches.of_turn(store.readers, claim.fence)) if again else TurnDiff(),
     )
 
@@ -98,15 +95,3 @@ def _output_bytes_max(resolved: Resolved) -> int:
     if tokens is None:
         return TOOL_OUTPUT_BYTES_MAX
     return min(max(tokens * BYTES_PER_TOKEN, TOOL_OUTPUT_BYTES_MIN), TOOL_OUTPUT_STORED_BYTES_MAX)
-
-
-def _identities(database: Path) -> list[tuple[int, int]]:
-    """Our own files: opening and closing them here would drop SQLite's locks."""
-    found: list[tuple[int, int]] = []
-    for suffix in SIDE_FILES:
-        try:
-            status = database.with_name(database.name + suffix).stat()
-        except OSError:
-            continue
-        found.append((status.st_dev, status.st_ino))
-    return found

@@ -61,7 +61,16 @@ def test_what_is_approved_runs_once(
 
 @pytest.mark.parametrize(
     "answer",
-    [{"decision": "denied"}, form("denied"), {"action": "decline"}, {"decision": "perhaps"}, {}, form("")],
+    [
+        {"decision": "denied"},
+        form("denied"),
+        {"action": "decline"},
+        {"action": "decline", "decision": "approved"},
+        {"action": "decline", "content": {"decision": "approved"}},
+        {"decision": "perhaps"},
+        {},
+        form(""),
+    ],
     ids=str,
 )
 def test_what_is_denied_does_not_run_and_the_model_goes_on(

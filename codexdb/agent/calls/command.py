@@ -1,6 +1,9 @@
 """Calls of `shell`: decided by policy or by a person, run in the sandbox or without it."""
 
+from collections.abc import Sequence
+
 import anyio
+import anyio.to_thread
 
 from codexdb.agent.calls.context import CallContext, answered, ask, refuse, settle_intent
 from codexdb.agent.calls.patch import run_patch
@@ -20,6 +23,7 @@ from codexdb.domain.limits import TOOL_OUTPUT_STORED_BYTES_MAX
 from codexdb.domain.record import CallChange, CallDecided, CallEnded, CallSpawned, CallStarted, Entry, NewItem, OpenCall
 from codexdb.domain.transition import ApprovalState
 
+JUDGED_AT_ONCE_CHARS_MAX = 16 * 1024  # a millisecond or two; longer commands are rare
 STOPPED = "The command was stopped while it ran. What it did until then stands. It had printed:"
 REJECTED = "exec command rejected by user"
 RETRY_REASON = "command failed; retry without sandbox?"
@@ -46,14 +50,15 @@ async def run_command(context: CallContext, journal: Journal, call: OpenCall) ->
 
 async def _decide(context: CallContext, journal: Journal, call: OpenCall, command: shell.ShellCommand) -> Item | None:
     settings = context.settings
+    trusted, risk = await _judged(command.argv)
     decision = decide(
         settings.approval_policy,
         settings.sandbox_mode,
-        trusted=is_safe(command.argv),
+        trusted=trusted,
         approved=(command.cwd, command.argv) in context.remembered.commands,
         escalated=command.escalated,
         sandbox=context.backend is not Backend.NONE,
-        danger=danger(command.argv),
+        danger=risk,
     )
     match decision:
         case Run():
@@ -64,6 +69,13 @@ async def _decide(context: CallContext, journal: Journal, call: OpenCall, comman
             return _ask(context, journal, call, command, reason, [])
         case Reject():
             return refuse(journal, call, decision.text)
+
+
+async def _judged(argv: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether the command only reads, and what it destroys. A long one is read aside, for it takes seconds."""
+    if len(argv) + sum(map(len, argv)) <= JUDGED_AT_ONCE_CHARS_MAX:
+        return is_safe(argv), danger(argv)
+    return await anyio.to_thread.run_sync(lambda: (is_safe(argv), danger(argv)))
 
 
 def _ask(

@@ -9,6 +9,7 @@ from codexdb.agent.calls.server_tool import run_server_tool
 from codexdb.agent.journal import Journal
 from codexdb.agent.tools import plan, view_image
 from codexdb.agent.tools.patch import spec as patch_spec
+from codexdb.agent.tools.patch.wording import shortened
 from codexdb.domain.item import Item
 from codexdb.domain.record import OpenCall
 
@@ -39,7 +40,7 @@ async def run_call(  # noqa: PLR0911 - one kind of tool after another
     tool = await context.mcp.find(name) if context.mcp is not None else None
     if context.mcp is not None and tool is not None:
         return await run_server_tool(context, context.mcp, tool, journal, call, arguments)
-    return [refuse(journal, call, f"unsupported call: {name}")]
+    return [refuse(journal, call, f"unsupported call: {shortened(name)}")]
 
 
 def _alone(output: Item | None) -> list[Item] | None:

@@ -12,6 +12,8 @@ from pathlib import PurePath
 _SHELLS = frozenset({"bash", "dash", "sh", "zsh"})
 _WRAPPERS = frozenset({"sudo", "doas", "env", "nohup", "command", "exec", "time", "timeout", "nice", "xargs"})
 _KEYWORDS = frozenset({"if", "then", "elif", "else", "while", "until", "do", "{", "}", "!"})  # a command follows them
+_RUNNERS = _WRAPPERS | _KEYWORDS
+_SCRIPT_CHARS_MAX = 1024 * 1024  # of a script that is looked into; no kernel takes a longer argument
 _JOINTS = ";|&()\n"
 _NESTED_MAX = 4  # shells within shells that are looked into; nobody reads further
 _GIT_VALUES = frozenset({"-C", "-c", "--git-dir", "--work-tree", "--namespace"})  # options before the verb with a word
@@ -27,13 +29,14 @@ def danger(argv: Sequence[str]) -> str | None:
 
 
 def _danger(words: list[str], nested: int) -> str | None:
-    while words and (_name(words[0]) in _WRAPPERS | _KEYWORDS or _ASSIGNMENT.match(words[0])):
-        words = words[1:]
-        while words and (words[0].startswith("-") or words[0][:1].isdigit()):  # options of the wrapper, `timeout 5`
-            words = words[1:]
-    if not words:
+    at = 0
+    while at < len(words) and (_name(words[at]) in _RUNNERS or _ASSIGNMENT.match(words[at])):
+        at += 1
+        while at < len(words) and (words[at].startswith("-") or words[at][:1].isdigit()):  # its options, `timeout 5`
+            at += 1
+    if at == len(words):
         return None
-    name, arguments = _name(words[0]), words[1:]
+    name, arguments = _name(words[at]), words[at + 1 :]
     if name in _SHELLS:
         return _in_script(arguments, nested - 1)
     check = _CHECKS.get("mkfs" if name.startswith("mkfs.") else name)
@@ -49,7 +52,7 @@ def _in_script(arguments: Sequence[str], nested: int) -> str | None:
         return None
     flag = next((at for at, word in enumerate(arguments) if re.fullmatch(r"-\w*c", word)), None)
     script = None if flag is None else next(iter(arguments[flag + 1 :]), None)
-    if script is None:
+    if script is None or len(script) > _SCRIPT_CHARS_MAX:
         return None
     lexer = shlex.shlex(script, posix=True, punctuation_chars=_JOINTS)
     lexer.whitespace = " \t\r"

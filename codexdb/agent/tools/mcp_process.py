@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from codexdb.agent.tools.process import CANCEL_GRACE_MS, REAP_MS, reaper
@@ -175,7 +176,9 @@ async def _listen(
             *whole, rest = chunk.split(b"\n")
             for piece in whole:
                 line += piece
-                wanted = wanted and await _pass_on(bytes(line), said)
+                if line.strip():
+                    wanted = wanted and await _pass_on(bytes(line), said)
+                    await anyio.lowlevel.checkpoint()  # a server that floods us is not to hold up everybody else
                 line.clear()
             line += rest
             if len(line) > MCP_LINE_BYTES_MAX:

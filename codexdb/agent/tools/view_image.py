@@ -1,7 +1,6 @@
 """The `view_image` tool: the model looks at an image file."""
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codexdb.agent.model import ToolSpec
 from codexdb.agent.tools.images import IMAGE_BYTES_MAX, data_url, image_message, image_type
+from codexdb.domain.foreign_file import open_regular
 from codexdb.domain.item import Item
 from codexdb.domain.validation import explain
 
@@ -92,14 +92,8 @@ def _view(path: str) -> Viewed | Refused:
 
 
 def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)  # a FIFO would wait for a writer
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("it is not a regular file")
-        with open(fd, "rb", closefd=False) as file:
-            content = file.read(IMAGE_BYTES_MAX + 1)
-    finally:
-        os.close(fd)
+    with open(open_regular(path), "rb") as file:  # noqa: PTH123 - a descriptor
+        content = file.read(IMAGE_BYTES_MAX + 1)
     if len(content) > IMAGE_BYTES_MAX:
         raise ValueError(f"it is larger than {IMAGE_BYTES_MAX} bytes")
     return content

@@ -199,3 +199,12 @@ def test_a_file_that_tells_no_size_is_read_with_bounds(tmp_path: Path) -> None:
     done, text = _run(tmp_path, "*** Update File: /proc/self/environ", *EDIT)
     assert not done
     assert text.startswith(reading)
+
+
+@pytest.mark.parametrize("header", ["*** Add File: {}", "*** Delete File: {}", "*** Update File: f\n*** Move to: {}"])
+def test_a_name_that_no_kernel_takes_is_refused_before_it_is_resolved(tmp_path: Path, header: str) -> None:
+    lay_out(tmp_path, {"f": "1\n"})
+    done, text = _run(tmp_path, *header.format("a/" * 900_000 + "x").split("\n"))  # resolving it would take hours
+    assert not done
+    assert "A path must not be longer than 4096 bytes" in text
+    assert files_in(tmp_path) == {"f": b"1\n"}

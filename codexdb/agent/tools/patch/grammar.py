@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codexdb.agent.tools.patch.wording import shortened
-from codexdb.domain.limits import PATCH_BYTES_MAX, PATCH_FILES_MAX
+from codexdb.domain.limits import PATCH_BYTES_MAX, PATCH_FILES_MAX, PATCH_PATH_BYTES_MAX
 
 BEGIN, END = "*** Begin Patch", "*** End Patch"
 ADD, DELETE, UPDATE = "*** Add File: ", "*** Delete File: ", "*** Update File: "
@@ -79,7 +79,9 @@ def _parse(text: str) -> tuple[Section, ...]:
     while at < len(lines):
         if len(sections) == PATCH_FILES_MAX:
             raise _Invalid(f"invalid patch: The patch must not have more than {PATCH_FILES_MAX} files")
+        began = at
         section, at = _section(lines, at)
+        _check_names(section, began)
         sections.append(section)
     return tuple(sections)
 
@@ -91,6 +93,12 @@ def _check_characters(text: str) -> None:
         raise _Invalid("invalid patch: The patch must not contain NUL characters")
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         raise _Invalid("invalid patch: The patch must be valid Unicode text")
+
+
+def _check_names(section: Section, at: int) -> None:
+    moved = section.move_to if isinstance(section, UpdateFile) else None
+    if any(len(name.encode()) > PATCH_PATH_BYTES_MAX for name in (section.path, moved or "")):
+        raise _invalid_hunk(at, f"A path must not be longer than {PATCH_PATH_BYTES_MAX} bytes")
 
 
 def _lines(text: str) -> list[str]:
