@@ -14,6 +14,7 @@ from codexdb.cli.db import db
 from codexdb.cli.page import DATABASE, INTERRUPTED, Option, Page
 from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
+from codexdb.cli.sessions import sessions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -349,3 +350,4 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
 codexdb.add_command(approvals)
 codexdb.add_command(sandbox)
 codexdb.add_command(db)
+codexdb.add_command(sessions)
