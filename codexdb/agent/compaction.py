@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from codexdb.agent.history import call_is_open, token_guess
-from codexdb.domain.item import Item, input_text, is_context, texts, user_message
+from codexdb.domain.item import UNSEEN, Item, input_text, is_context, texts, user_message
 
 KEPT_TOKENS_MAX = 20_000  # of user messages that are kept word for word; a summary is worth little without them
 KEPT_SHARE = 4  # part of the limit that they may take at most, so that a small one is not reached by them alone
@@ -111,7 +111,7 @@ def visible(items: Iterable[Item]) -> list[Item]:
     for item in items:
         if item.get("type") == "compaction":
             seen = replacement(item)[:]
-        elif item.get("type") != "compaction_request":
+        elif item.get("type") not in UNSEEN:
             seen.append(item)
     return seen
 

@@ -17,12 +17,14 @@ from codexdb.store.database import Store, alone, open_store
 _T = TypeVar("_T")
 
 
-def run_with_store(db: str | None, work: Callable[[Store], Awaitable[_T]]) -> _T:
-    """Open the database, which must be there, do `work` with it, and close it. A refusal is the command's error."""
+def run_with_store(db: str | None, work: Callable[[Store], Awaitable[_T]], *, create: bool = False) -> _T:
+    """Open the database, which must be there unless `create`, do `work` with it, and close it. A refusal is the
+    command's error.
+    """
     path = database_path(db)
 
     async def run() -> _T:
-        if not path.is_file():
+        if not create and not path.is_file():
             raise StoreRefusedError(f"There is no database at {path}. Name it with --db or CODEXDB_DB.")
         async with open_store(path) as store:
             return await work(store)

@@ -7,6 +7,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from codexdb.cli.page import DATABASE, JSON, Option, Page
+from codexdb.cli.transfer import export, take_in
 from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 from codexdb.domain.outcome import IfRunning
 
@@ -177,44 +178,6 @@ def search(
 @sessions.command(
     cls=Page,
     examples=(
-        "codexdb sessions export 01a21024-4cff --format html -o session.html",
-        "codexdb sessions export 01a21024-4cff --format markdown | less",
-    ),
-)
-@SESSION
-@click.option(
-    "--format",
-    "form",
-    cls=Option,
-    section="Export",
-    type=click.Choice(["markdown", "html"]),
-    required=True,
-    help="markdown: for issues and notes. html: one page that stands alone.",
-)
-@click.option(
-    "-o",
-    "--output",
-    cls=Option,
-    section="Export",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Where to write it. Default: stdout.",
-)
-@DATABASE
-def export(session: str, form: str, output: Path | None, db: str | None) -> None:
-    """Write SESSION to a file that others can read.
-
-    The page has the transcript, diffs, and a chart of tokens and time. It loads nothing, runs no script, and escapes
-    whatever the session holds. Of outputs longer than 16,384 characters, both halves of that are in it.
-    """
-    from codexdb.cli.browsing import export as export_one
-
-    sys.exit(export_one(db, session, form, output))
-
-
-@sessions.command(
-    cls=Page,
-    examples=(
         "codexdb sessions tail 01a21024-4cff",
         "codexdb sessions tail 01a21024-4cff --until-idle --json | jq -r .msg.type",
     ),
@@ -358,3 +321,7 @@ def delete(session: str, sure: bool, as_json: bool, db: str | None) -> None:  # 
     from codexdb.cli.acting import delete as delete_one
 
     sys.exit(delete_one(db, session, sure=sure, as_json=as_json))
+
+
+sessions.add_command(export)
+sessions.add_command(take_in)

@@ -1,5 +1,6 @@
 """Public identifiers: time-ordered UUIDs (version 7, RFC 9562) as lower-case text."""
 
+import hashlib
 import os
 import re
 import time
@@ -14,6 +15,15 @@ def new_id() -> str:
     """
     milliseconds = time.time_ns() // 1_000_000
     value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    value = (value & ~(0x3 << 62)) | (0x2 << 62)
+    return _canonical(f"{value:032x}")
+
+
+def derived_id(at_ms: int, *names: str) -> str:
+    """The one UUIDv7 of these names and this time: whoever derives it again gets the same."""
+    digest = hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).digest()
+    value = ((at_ms & (1 << 48) - 1) << 80) | int.from_bytes(digest[:10], "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return _canonical(f"{value:032x}")

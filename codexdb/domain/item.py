@@ -42,6 +42,15 @@ def compaction_request() -> Item:
     return {"type": "compaction_request"}
 
 
+def rollout_record(record: JsonObject) -> Item:
+    """Something of an imported session for which the model has no use here. It is kept; the model does not see it."""
+    return {"type": "rollout_record", "record": record}
+
+
+UNSEEN = frozenset({"compaction_request", "rollout_record"})
+"""Types of items that the model does not see."""
+
+
 def input_text(text: str) -> JsonObject:
     return {"type": "input_text", "text": text}
 

@@ -84,3 +84,9 @@ DIFF_EDITS_MAX = (
     500  # insertions and deletions that are searched for the shortest way in one place; its cost is their square
 )
 DIFF_BYTES_MAX = 4 * 1024 * 1024  # of one turn diff; it is an event, and a person reads it
+
+# -- moving sessions -------------------------------------------------------------------------------------------------
+IMPORT_LINE_BYTES_MAX = 2 * LINE_BYTES_MAX  # the largest message that was ever accepted, escaped once more, fits
+ROLLOUT_BYTES_MAX = 512 * 1024 * 1024  # of one file of Codex, which is held in memory; larger ones are damaged
+IMPORT_SESSIONS_MAX = 50  # on their way to the database at once: they share a commit
+IMPORT_BYTES_MAX = 32 * 1024 * 1024  # of files on their way at once, but for one that is larger by itself

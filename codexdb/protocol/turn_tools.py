@@ -160,7 +160,7 @@ def _kind(turn: TurnRow) -> str:
     """Why a turn has no answer, for programs."""
     if turn.error_kind is not None:
         return turn.error_kind
-    return "interrupted" if turn.end_reason in (None, "requested") else turn.end_reason
+    return "interrupted" if turn.end_reason in (None, "requested", "imported") else turn.end_reason
 
 
 async def _not_started(context: ToolContext, call: Call, outcome: SendOutcome) -> Reply:

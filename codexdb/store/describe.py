@@ -75,7 +75,7 @@ COLUMNS = {
         "trace_context": "The caller's W3C `traceparent`.",
         "interrupt_requested_at_ms": "When somebody first asked for its end.",
         "retry_at_ms": "Before this time the model is not asked again; it outlives the worker that was waiting.",
-        "end_reason": "Why it ended: `answered`, `requested`, `server_stopped`, or the kind of its failure.",
+        "end_reason": "Why it ended: `answered`, `requested`, `server_stopped`, `imported` or the kind of its failure.",
         "error_kind": "For programs: the kind of the failure.",
         "error_message": "For people: what failed.",
         "last_agent_message": "The last thing that the model said: the answer, as soon as all of it is on record.",

@@ -66,6 +66,11 @@ _LEFT_BEHIND = Statement(
     )
     .order_by(turns.c.id)
 )
+_OPEN_OF = Statement(
+    select(turns.c.id, turns.c.public_id, turns.c.submission_id)
+    .where(turns.c.session_id == bindparam("session_key"), _OPEN)
+    .order_by(text("turns.state <> 'queued'"), turns.c.id)
+)
 _TEXT_SO_FAR = Statement(
     select(deltas.c.attempt, deltas.c.item, deltas.c.text)
     .where(
@@ -154,6 +159,7 @@ def answered(message: str | None) -> Ending:
 
 
 INTERRUPTED = Ending(TurnState.INTERRUPTED, "requested", error(INTERRUPTED_MESSAGE))
+LEFT_OPEN = Ending(TurnState.INTERRUPTED, "imported", error(INTERRUPTED_MESSAGE))  # where it was exported from
 
 
 def end(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int) -> bool:
@@ -205,6 +211,16 @@ def end_left_behind(
         turn_key, turn_id, submission_id = cast("tuple[int, str, str]", row)
         behind = Claim(Fence(fence.session_key, turn_key, 0, 0), claim.session_id, turn_id, submission_id)
         _end_unheld(transaction, behind, ending, now_ms, queued=True)
+
+
+def end_open(transaction: Transaction, session_key: int, session_id: str, ending: Ending, now_ms: int) -> None:
+    """End every turn of a session that is open and that no worker holds, the one that holds the session last. Nothing
+    follows: what was steered or queued is withdrawn. A started call's effect is unknown.
+    """
+    for row in transaction.all(_OPEN_OF, session_key=session_key):
+        turn_key, turn_id, submission_id = cast("tuple[int, str, str]", row)
+        claim = Claim(Fence(session_key, turn_key, 0, 0), session_id, turn_id, submission_id)
+        _end_unheld(transaction, claim, ending, now_ms, queued=True, lost=True)
 
 
 def request_interrupt(transaction: Transaction, turn_id: str, now_ms: int) -> bool:
@@ -291,12 +307,14 @@ def end_all(transaction: Transaction, ending: Ending, now_ms: int) -> int:
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
-def _end_unheld(transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, queued: bool) -> None:
+def _end_unheld(
+    transaction: Transaction, claim: Claim, ending: Ending, now_ms: int, *, queued: bool, lost: bool = False
+) -> None:
     """End a turn that no worker holds; the message of one that has not begun is taken back."""
     transaction.run(_END_UNHELD, turn_key=claim.fence.turn_key, **_columns(ending, now_ms))
     if queued:
         withdraw_undelivered(transaction, claim.fence.session_key, claim.fence.turn_key, now_ms)
-    _conclude(transaction, claim, ending, now_ms, next_worker=None)
+    _conclude(transaction, claim, ending, now_ms, next_worker=None, lost=lost)
 
 
 def _columns(ending: Ending, now_ms: int) -> dict[str, object]:

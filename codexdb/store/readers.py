@@ -30,6 +30,12 @@ class Snapshot:
     async def all(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         return cast("list[Row]", await self._connection.execute_fetchall(statement.sql, statement.bind(parameters)))
 
+    async def each(self, statement: Statement, parameters: Mapping[str, object]) -> AsyncGenerator[Row]:
+        """The rows one by one, a few of them in memory at a time. Read them to the end."""
+        async with self._connection.execute(statement.sql, statement.bind(parameters)) as cursor:
+            async for row in cursor:
+                yield cast("Row", row)
+
 
 class Readers:
     """A few connections, opened when first needed and lent one call at a time."""

@@ -1,13 +1,23 @@
 """What a write operation works with: the connection, and what is to be told once it is committed."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
 
 from codexdb.domain.event import ApprovalsChanged, CommittedEvent, TurnSuspended
 from codexdb.domain.worker import Claim, InterruptRequest, WorkWaiting
 from codexdb.store.statement import Row, Statement
 
 Announcement = CommittedEvent | TurnSuspended | ApprovalsChanged | Claim | InterruptRequest | WorkWaiting
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A part of a transaction. Set `undone`, and it is taken back at its end."""
+
+    undone: bool = False
 
 
 class Transaction:
@@ -29,6 +39,27 @@ class Transaction:
         """The only row, or None."""
         rows = statement.all(self._connection, parameters)
         return rows[0] if rows else None
+
+    def each(self, statement: Statement, **parameters: object) -> Iterator[Row]:
+        """Row by row. Read them to the end, and change nothing of them meanwhile."""
+        yield from cast("Iterator[Row]", self._connection.execute(statement.sql, statement.bind(parameters)))
+
+    @contextmanager
+    def savepoint(self) -> Generator["Attempt"]:
+        """What is done within stands or falls together: an exception takes it back, and goes on upward."""
+        announced = len(self.announcements)
+        attempt = Attempt()
+        self._connection.execute("SAVEPOINT attempt")
+        try:
+            yield attempt
+        except BaseException:
+            attempt.undone = True
+            raise
+        finally:
+            if attempt.undone:
+                self._connection.execute("ROLLBACK TO attempt")
+                del self.announcements[announced:]
+            self._connection.execute("RELEASE attempt")
 
     def run(self, statement: Statement, **parameters: object) -> int:
         """Execute and return the number of changed rows."""

@@ -1,0 +1,1 @@
+"""Sessions on their way into files and out of them: exports of codexdb, and rollouts of Codex."""
