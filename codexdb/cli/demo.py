@@ -41,9 +41,9 @@ ROWS_MAX = 40  # of one table; the demo makes fewer
 TABLES = (
     ("sessions", queries.SESSIONS),
     ("turns", queries.TURNS),
-    ("items", queries.ITEMS),
+    ("transcript", queries.TRANSCRIPT),
     ("events", queries.EVENTS),
-    ("commands", queries.COMMANDS),
+    ("calls", queries.CALLS),
 )
 
 
@@ -226,7 +226,7 @@ class _Demo:
         tried = self._ask(queries.ATTEMPTS).rows
         twice = tried == [(2, 1), (1, 1)]
         self._check("the first turn took two attempts and ended once", twice, f"attempts and ends: {tried}")
-        calls = [row[1] for row in tables["commands"].rows]
+        calls = [row[1] for row in tables["calls"].rows]
         once = calls == ["unknown", "succeeded"] and self._written() == WRITTEN
         self._check("the command was started exactly once", once, f"calls {calls}; {self._whats_written()}")
         gapless = [events == last == following - 1 for _, events, last, following in numbering] == [True]  # pyright: ignore[reportOperatorIssue]

@@ -1,7 +1,6 @@
 """How a running turn is shown: to people as it comes, to programs one committed event per line."""
 
 import codecs
-import shlex
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -12,7 +11,6 @@ from codexdb.cli.wording import command_line
 from codexdb.domain.event import CommittedEvent, Delta
 from codexdb.domain.json import JsonObject, decode_object, encode
 from codexdb.store.pages import SessionRow, TurnRow
-from codexdb.store.queries import LOOK_AT_SESSIONS
 
 _NEXT = {
     "busy": "Wait until its turn has ended, then send the message again.",
@@ -20,7 +18,7 @@ _NEXT = {
     "internal": "Please report it, with what stands above.",
     "invalid_config": "Correct the option, or config.toml in $CODEX_HOME (~/.codex unless set).",
     "model_error": "Check the provider's base_url, key and model in config.toml; the session is kept and can go on.",
-    "session_not_found": f"List them with: {screen.program()} db sql {shlex.quote(LOOK_AT_SESSIONS)}",
+    "session_not_found": f"List them with: {screen.program()} sessions list",
     "store_busy": "Nothing was written. Try again when the other process is done.",
     "store_failed": "Look for free space and permissions where the database is, then try again.",
 }

@@ -14,51 +14,66 @@ from codexdb.store.pragmas import read_only_uri
 
 STEPS_BETWEEN_LOOKS = 100_000  # of SQLite's machine: how soon an interrupt typed at the terminal is noticed
 
+_LATEST = "(SELECT session FROM session_overview ORDER BY updated_at_ms DESC LIMIT 1)"
+_LATEST_KEY = "(SELECT id FROM sessions ORDER BY updated_at_ms DESC LIMIT 1)"
+
 SESSIONS = """\
-SELECT s.public_id AS session, s.turn_count AS turns, t.state AS last_turn,
-       datetime(s.updated_at_ms / 1000, 'unixepoch') AS updated_utc
-FROM sessions AS s LEFT JOIN turns AS t ON t.session_id = s.id AND t.number = s.turn_count
-ORDER BY s.updated_at_ms DESC;"""
+SELECT session, state, turns, substr(title, 1, 24) AS title, substr(updated_at, 1, 16) AS updated
+FROM session_overview ORDER BY updated_at_ms DESC LIMIT 10;"""
 
-TURNS = """\
-SELECT t.number AS turn, t.state, t.end_reason, t.ended_at_ms - t.created_at_ms AS ms,
-       substr(t.last_agent_message, 1, 60) AS last_agent_message
-FROM turns AS t JOIN sessions AS s ON s.id = t.session_id
-ORDER BY s.id, t.number;"""
+TURNS = f"""\
+SELECT turn_number, state, duration_ms, total_tokens, substr(answer, 1, 45) AS answer
+FROM turn_overview
+WHERE session = {_LATEST}
+ORDER BY turn_number;"""  # noqa: S608 - a constant of ours
 
-ITEMS = """\
-SELECT i.seq, t.number AS turn, i.type, i.role, substr(replace(i.text, char(10), ' '), 1, 60) AS text
-FROM items AS i LEFT JOIN turns AS t ON t.id = i.turn_id
-ORDER BY i.session_id, i.seq;"""
+TRANSCRIPT = f"""\
+SELECT seq, turn_number, kind, substr(replace(text, char(10), ' '), 1, 60) AS text
+FROM transcript
+WHERE session = {_LATEST}
+ORDER BY seq;"""  # noqa: S608
 
-EVENTS = """\
-SELECT e.seq, t.number AS turn, e.type
-FROM events AS e LEFT JOIN turns AS t ON t.id = e.turn_id
-ORDER BY e.session_id, e.seq;"""
+CALLS = f"""\
+SELECT turn_number, state, exit_code, duration_ms, substr(command, 1, 60) AS command
+FROM tool_call_log
+WHERE session = {_LATEST}
+ORDER BY id;"""  # noqa: S608
 
-COMMANDS = """\
-SELECT t.number AS turn, c.state, c.exit_code, c.ended_at_ms - c.started_at_ms AS ms,
-       json_extract(c.arguments, '$.command') AS command
-FROM tool_calls AS c JOIN turns AS t ON t.id = c.turn_id
-WHERE c.name = 'shell' ORDER BY c.id;"""
+FAILURES = """\
+SELECT ended_at, session, error_kind, error_message
+FROM failed_turns ORDER BY ended_at_ms DESC LIMIT 10;"""
 
 TOKENS = """\
-SELECT model, count(*) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
-FROM model_requests GROUP BY model ORDER BY input_tokens DESC;"""
+SELECT day, model, sum(requests) AS requests, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens
+FROM token_usage WHERE day >= date('now', '-7 days') GROUP BY day, model;"""
 
-RUNNING = "SELECT pid FROM tool_calls WHERE state = 'started' AND pid IS NOT NULL"
-ATTEMPTS = """\
+WORDS = """\
+SELECT t.session, t.turn_number, t.kind, snippet(search, 0, '[', ']', '…', 12) AS found
+FROM search JOIN transcript AS t ON t.id = search.rowid
+WHERE search MATCH 'notes durable' ORDER BY search.rowid DESC LIMIT 20;"""
+
+EVENTS = f"""\
+SELECT e.seq, t.number AS turn_number, e.type
+FROM events AS e LEFT JOIN turns AS t ON t.id = e.turn_id
+WHERE e.session_id = {_LATEST_KEY}
+ORDER BY e.seq;"""  # noqa: S608
+
+RUNNING = """\
+SELECT c.pid FROM turns AS t CROSS JOIN tool_calls AS c ON c.session_id = t.session_id AND c.turn_id = t.id
+WHERE t.state IN ('ready', 'running', 'waiting') AND c.state = 'started' AND c.pid IS NOT NULL"""
+ATTEMPTS = f"""\
 SELECT t.attempt, count(e.seq) FILTER (WHERE e.type IN ('task_complete', 'error')) AS ends
 FROM turns AS t JOIN events AS e ON e.session_id = t.session_id AND e.turn_id = t.id
-GROUP BY t.id ORDER BY t.id"""
-NUMBERING = """\
+WHERE t.session_id = {_LATEST_KEY}
+GROUP BY t.id ORDER BY t.id"""  # noqa: S608
+NUMBERING = f"""\
 SELECT s.public_id AS session, count(*) AS events, max(e.seq) AS last_seq, s.next_seq
 FROM sessions AS s JOIN events AS e ON e.session_id = s.id
-GROUP BY s.id ORDER BY s.id;"""
+WHERE s.id = {_LATEST_KEY}
+GROUP BY s.id"""  # noqa: S608
 
-LATEST_SESSIONS = "SELECT public_id, title FROM sessions ORDER BY updated_at_ms DESC, id DESC"
-LOOK_AT_SESSIONS = "SELECT public_id, origin, model, cwd FROM sessions"
-LOOK_AT_EVENTS = "SELECT seq, type, msg FROM events"
+LATEST_SESSIONS = "SELECT public_id, title FROM sessions ORDER BY updated_at_ms DESC, id DESC LIMIT 1000"
+LOOK_AT_EVENTS = "SELECT seq, type, msg FROM events WHERE session_id = 1"
 
 _READING_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -66,6 +81,7 @@ _READING_ACTIONS = frozenset(
 _SCHEMA_TABLE = "sqlite_master"
 _READING_PRAGMAS = frozenset(
     {
+        "data_version",  # asked for by the index of words
         "foreign_key_check",
         "foreign_key_list",
         "index_info",

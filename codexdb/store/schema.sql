@@ -311,7 +311,8 @@ SELECT
   strftime('%Y-%m-%dT%H:%M:%fZ', t.started_at_ms / 1000.0, 'unixepoch') AS started_at,
   t.started_at_ms AS started_at_ms,
   strftime('%Y-%m-%dT%H:%M:%fZ', t.ended_at_ms / 1000.0, 'unixepoch') AS ended_at,
-  t.ended_at_ms AS ended_at_ms
+  t.ended_at_ms AS ended_at_ms,
+  t.id AS id
 FROM turns AS t JOIN sessions AS s ON s.id = t.session_id;
 CREATE VIEW transcript AS
 SELECT
@@ -325,7 +326,8 @@ SELECT
   CASE WHEN i.type = 'reasoning' THEN json_extract(i.payload, '$.summary[0].text') ELSE i.text END AS text,
   i.partial AS partial,
   strftime('%Y-%m-%dT%H:%M:%fZ', i.created_at_ms / 1000.0, 'unixepoch') AS created_at,
-  i.created_at_ms AS created_at_ms
+  i.created_at_ms AS created_at_ms,
+  i.id AS id
 FROM items AS i
 JOIN sessions AS s ON s.id = i.session_id
 LEFT JOIN turns AS t ON t.id = i.turn_id;

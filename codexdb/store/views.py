@@ -1,7 +1,7 @@
 """The views: what people query. Columns are told in docs/schema.md, which is made from here.
 
 Names stay as they are within a revision. In views `session` and `turn` are the ids that people see, times come twice:
-`*_at` as ISO 8601 in UTC, `*_at_ms` as the integer of the table.
+`*_at` as ISO 8601 in UTC, `*_at_ms` as the integer of the table. Where there are many rows, `id` sorts them.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def _times(alias: str, **meanings: str) -> tuple[tuple[str, str, str], ...]:
         for name, meaning in meanings.items()
         for each in (
             (name, _iso(f"{alias}.{name}_ms"), meaning),
-            (f"{name}_ms", f"{alias}.{name}_ms", "The same, in milliseconds since the epoch."),
+            (f"{name}_ms", f"{alias}.{name}_ms", "The same as an integer."),
         )
     )
 
@@ -165,6 +165,7 @@ VIEWS = (
                 started_at="When a worker last took it.",
                 ended_at="When it ended.",
             ),
+            ("id", "t.id", "Key; turns that were accepted later have larger ones."),
         ),
         "FROM turns AS t JOIN sessions AS s ON s.id = t.session_id",
         "SELECT turn_number, state, prompt, duration_ms, total_tokens\n"
@@ -176,8 +177,12 @@ VIEWS = (
         (
             _SESSION,
             ("seq", "i.seq", "Its place in the session, from 1."),
-            _TURN,
-            _NUMBER,
+            (
+                "turn",
+                "t.public_id",
+                "Id of the turn. What a fork took over has the turns of its source, or none once that is deleted.",
+            ),
+            ("turn_number", "t.number", "1 for the first turn of the session that the turn is of."),
             (
                 "kind",
                 (
@@ -200,6 +205,7 @@ VIEWS = (
             ),
             ("partial", "i.partial", "1 where it is the beginning of an answer that was cut short."),
             *_times("i", created_at="When it came."),
+            ("id", "i.id", "Key; newer items have larger ones. The `rowid` of `search`."),
         ),
         """
         FROM items AS i

@@ -158,8 +158,8 @@ _VOLATILE = (
     (r"\S*/codexdb-demo-\w+", "FOLDER"),
     (r"pid \d+", "pid N"),
     (r"\d+\.\d\d s", "N s"),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME"),
-    (r"(completed\s+answered\s+|unknown\s+|succeeded\s+0\s+)\d+", r"\1MS"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d", "TIME"),
+    (r"(completed\s+|unknown\s+|succeeded\s+0\s+)\d+", r"\1MS"),
     (r"^\s*\S.*codexdb db sql", "codexdb db sql"),
     (r"\s+", " "),
 )
@@ -182,9 +182,6 @@ def test_the_transcript_is_what_the_demo_prints(demo: tuple[str, Path]) -> None:
 
 # -- queries ---------------------------------------------------------------------------------------------------------
 
-COMMAND = '["sh","-c","(echo durable; sleep 20; echo late) >> notes.txt"]'
-LOOK = '["sh","-c","cat notes.txt"]'
-
 
 def asked(demo: tuple[str, Path], query: str) -> list[dict[str, Any]]:
     assert f"{query}\n" in blocks("sql"), "the README shows another query"
@@ -193,52 +190,74 @@ def asked(demo: tuple[str, Path], query: str) -> list[dict[str, Any]]:
     return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
 
-def test_it_shows_five_queries_and_all_are_tried_here() -> None:
-    tried = (queries.SESSIONS, queries.TURNS, queries.ITEMS, queries.COMMANDS, queries.TOKENS)
+def test_it_shows_these_queries_and_all_are_tried_here() -> None:
+    """On a thousand sessions they are tried in `test_queries`."""
+    tried = (
+        queries.SESSIONS,
+        queries.TURNS,
+        queries.TRANSCRIPT,
+        queries.CALLS,
+        queries.FAILURES,
+        queries.TOKENS,
+        queries.WORDS,
+    )
     assert [block.rstrip("\n") for block in blocks("sql")] == list(tried)
 
 
-def test_the_query_of_sessions_returns_them_with_the_state_of_their_last_turn(demo: tuple[str, Path]) -> None:
+def test_the_query_of_sessions_returns_them_with_their_state(demo: tuple[str, Path]) -> None:
     (session,) = asked(demo, queries.SESSIONS)
     assert session["session"] in demo[0]
-    assert (session["turns"], session["last_turn"]) == (2, "completed")
+    assert (session["turns"], session["state"], session["title"]) == (2, "idle", "Write the word durable t")
 
 
-def test_the_query_of_turns_returns_how_why_and_how_long(demo: tuple[str, Path]) -> None:
+def test_the_query_of_turns_returns_how_they_ended_and_what_they_took(demo: tuple[str, Path]) -> None:
     first, second = asked(demo, queries.TURNS)
-    assert [(turn["turn"], turn["state"], turn["end_reason"]) for turn in (first, second)] == [
-        (1, "completed", "answered"),
-        (2, "completed", "answered"),
+    assert [(turn["turn_number"], turn["state"], turn["total_tokens"]) for turn in (first, second)] == [
+        (1, "completed", 32),
+        (2, "completed", 16),
     ]
-    assert first["ms"] > 0
-    assert first["last_agent_message"] == "notes.txt holds the word durable, once."
+    assert first["duration_ms"] > 0
+    assert first["answer"] == "notes.txt holds the word durable, once."
 
 
-def test_the_query_of_items_returns_what_the_model_saw_and_said(demo: tuple[str, Path]) -> None:
-    items = asked(demo, queries.ITEMS)
+def test_the_query_of_the_transcript_returns_what_was_said_and_done(demo: tuple[str, Path]) -> None:
+    items = asked(demo, queries.TRANSCRIPT)
     assert [item["seq"] for item in items] == list(range(1, 11))
-    assert [(item["type"], item["role"]) for item in items[1:5]] == [
-        ("message", "user"),
-        ("function_call", None),
-        ("function_call_output", None),
-        ("message", "assistant"),
-    ]
+    assert [item["kind"] for item in items[:5]] == ["context", "user", "call", "output", "assistant"]
     assert items[3]["text"].startswith("The server stopped while this call was running.")
     assert items[1]["text"] == "Write the word durable to notes.txt."
 
 
-def test_the_query_of_commands_returns_them_with_their_exit_codes(demo: tuple[str, Path]) -> None:
-    commands = asked(demo, queries.COMMANDS)
-    assert all(command.pop("ms") >= 0 for command in commands)
-    assert commands == [
-        {"turn": 1, "state": "unknown", "exit_code": None, "command": COMMAND},
-        {"turn": 1, "state": "succeeded", "exit_code": 0, "command": LOOK},
+def test_the_query_of_calls_returns_commands_with_their_exit_codes(demo: tuple[str, Path]) -> None:
+    calls = asked(demo, queries.CALLS)
+    assert all(call.pop("duration_ms") >= 0 for call in calls)
+    command = "sh -c (echo durable; sleep 20; echo late) >> notes.txt"
+    assert calls == [
+        {"turn_number": 1, "state": "unknown", "exit_code": None, "command": command},
+        {"turn_number": 1, "state": "succeeded", "exit_code": 0, "command": "sh -c cat notes.txt"},
     ]
 
 
+def test_the_query_of_failures_finds_none_here(demo: tuple[str, Path]) -> None:
+    assert asked(demo, queries.FAILURES) == []
+
+
 def test_the_query_of_tokens_returns_what_was_counted(demo: tuple[str, Path]) -> None:
-    (counted,) = asked(demo, queries.TOKENS)
-    assert counted == {"model": "scripted-model", "requests": 3, "input_tokens": 33, "output_tokens": 15}
+    counted = asked(demo, queries.TOKENS)  # of two days, where midnight came between
+    assert {each["model"] for each in counted} == {"scripted-model"}
+    sums = {name: sum(each[name] for each in counted) for name in ("requests", "input_tokens", "output_tokens")}
+    assert sums == {"requests": 3, "input_tokens": 33, "output_tokens": 15}
+
+
+def test_the_query_of_words_returns_where_they_were_said(demo: tuple[str, Path]) -> None:
+    found = asked(demo, queries.WORDS)
+    assert [(each["turn_number"], each["kind"]) for each in found] == [
+        (2, "assistant"),
+        (1, "assistant"),
+        (1, "call"),
+        (1, "user"),
+    ]
+    assert found[-1]["found"] == "Write the word [durable] to [notes].txt."
 
 
 # -- what it says ----------------------------------------------------------------------------------------------------

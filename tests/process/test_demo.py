@@ -87,7 +87,7 @@ def test_a_program_gets_a_summary(tmp_path: Path) -> None:
     assert summary["promise_broken"] is None
     assert len(summary["promises_kept"]) == 11
     assert Path(summary["database"]).is_file()
-    assert summary["rows"] == {"sessions": 1, "turns": 2, "items": 10, "commands": 2, "events": 15}
+    assert summary["rows"] == {"sessions": 1, "turns": 2, "transcript": 10, "calls": 2, "events": 15}
     assert summary["elapsed_ms"] < TIME_MAX_S * 1000
 
 
