@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,8 +107,7 @@ async def _hold_schema(path: Path, waiting: Waiting | None) -> FileLock:
             if await anyio.to_thread.run_sync(_check, path, waiting is not None) or waiting is None:
                 return lock
             lock.unlock()
-            await _take(path, lock, waiting, shared=False)
-            if revision.look(path) != revision.HEAD:  # somebody may have been quicker
+            if await _take(path, lock, waiting, shared=False, unless=partial(_is_ours, path)) and not _is_ours(path):
                 await _in_thread(path, upgrade, waiting.progress)
             lock.unlock()
     except BaseException:
@@ -123,10 +123,26 @@ def _schema_lock(path: Path) -> FileLock:
         raise StoreRefusedError(f"The folder {path.parent} cannot be written to: {error}.") from error
 
 
-async def _take(path: Path, lock: FileLock, waiting: Waiting | None, *, shared: bool) -> None:
-    """Wait for the schema lock; whoever would rather be told is told every `STORE_BUSY_MS`."""
+def _is_ours(path: Path) -> bool:
+    """Whether the file has our schema."""
+    return revision.look(path) == revision.HEAD
+
+
+async def _take(
+    path: Path, lock: FileLock, waiting: Waiting | None, *, shared: bool, unless: Callable[[], bool] | None = None
+) -> bool:
+    """Wait for the schema lock; whoever would rather be told is told every `STORE_BUSY_MS`.
+
+    Returns whether we hold it: not, where `unless` came true first. Somebody who was quicker to upgrade the file may
+    have it open for ever.
+    """
     since = anyio.current_time()
     while not lock.try_lock(shared=shared):
+        if unless is not None and lock.try_lock(shared=True):  # nobody changes the file meanwhile
+            needless = await anyio.to_thread.run_sync(unless)
+            lock.unlock()
+            if needless:
+                return False
         if anyio.current_time() - since > STORE_BUSY_MS / 1000:
             error = SchemaBusyError(_in_the_way(path, shared=shared, older=waiting is not None))
             if waiting is None:
@@ -134,6 +150,7 @@ async def _take(path: Path, lock: FileLock, waiting: Waiting | None, *, shared: 
             waiting.busy(error)
             since = anyio.current_time()
         await anyio.sleep(SCHEMA_POLL_MS / 1000)
+    return True
 
 
 def _in_the_way(path: Path, *, shared: bool, older: bool) -> str:

@@ -160,6 +160,16 @@ def test_an_upgrade_waits_for_who_has_the_file_open_and_names_him(
     assert stamp(old) == revision.HEAD
 
 
+def test_a_server_that_wanted_to_upgrade_serves_beside_the_one_that_was_quicker(
+    server: StartServer, old: Path, lock: FileLock
+) -> None:
+    assert lock.try_lock(shared=True)
+    process = server("--no-worker")
+    assert process.call_tool("conversations_list", {})["structuredContent"]["kind"] == "schema_busy"
+    migrated(old)  # the lock is still held, as by a server that has upgraded the file and works on it
+    assert len(process.call_tool("conversations_list", {})["structuredContent"]["conversations"]) == 6
+
+
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
