@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy import bindparam, func, select, text, tuple_, update
 
 from codexdb.domain.event import INTERRUPTED_MESSAGE, background_event, error
 from codexdb.domain.transition import TurnState
@@ -72,12 +72,12 @@ _CLAIM = Statement(
     )
 )
 _LEFTOVERS = Statement(
-    select(tool_calls.c.pid, tool_calls.c.pid_started_at)
-    .select_from(tool_calls.join(turns, turns.c.id == tool_calls.c.turn_id))
-    .where(
-        text("turns.state IN ('ready', 'running', 'waiting')"),
-        turns.c.worker_id == bindparam("worker_key"),
-        tool_calls.c.session_id == turns.c.session_id,
+    select(tool_calls.c.pid, tool_calls.c.pid_started_at).where(
+        tuple_(tool_calls.c.session_id, tool_calls.c.turn_id).in_(  # as a join, it would look at every call there is
+            select(turns.c.session_id, turns.c.id).where(
+                text("turns.state IN ('ready', 'running', 'waiting')"), turns.c.worker_id == bindparam("worker_key")
+            )
+        ),
         tool_calls.c.state == "started",
         tool_calls.c.pid.is_not(None),
     )
