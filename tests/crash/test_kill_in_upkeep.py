@@ -12,7 +12,8 @@ import pytest
 
 from tests.crash.invariants import query
 from tests.migration.filling import contents
-from tests.process.kept import argv, db, environment, fill_large
+from tests.process.command import on_file
+from tests.process.kept import argv, db, fill_large
 
 KILLS = 10
 MEGABYTES = 6.0
@@ -38,9 +39,7 @@ def renewed(large: Path, tmp_path: Path) -> Path:
 
 def killed(path: Path, after_s: float, *arguments: str) -> bool:
     """Run a command and kill it so long after its first sign in the folder; whether it was still at work."""
-    with subprocess.Popen(
-        argv(*arguments), env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as work:
+    with subprocess.Popen(argv(*arguments), env=on_file(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as work:
         deadline = time.monotonic() + TIMEOUT_S
         while work.poll() is None and len(list(path.parent.iterdir())) < 2:
             assert time.monotonic() < deadline
@@ -52,9 +51,7 @@ def killed(path: Path, after_s: float, *arguments: str) -> bool:
 
 def took_s(path: Path, *arguments: str) -> float:
     """How long it takes undisturbed, from its first sign."""
-    with subprocess.Popen(
-        argv(*arguments), env=environment(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as work:
+    with subprocess.Popen(argv(*arguments), env=on_file(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as work:
         while work.poll() is None and len(list(path.parent.iterdir())) < 2:
             time.sleep(0.005)
         began = time.monotonic()

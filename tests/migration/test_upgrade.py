@@ -1,7 +1,6 @@
 """Older databases: a server brings them up to date, with a backup, and all or nothing of it."""
 
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,10 +13,12 @@ import pytest
 
 from codexdb.store import revision
 from codexdb.store.locks import FileLock, beside
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, StartServer
+from codexdb.testing.server_process import ServerProcess, StartServer
 from tests.migration.filling import TABLES, contents
 from tests.migration.make_release import RELEASED
 from tests.migration.snapshot import migrated, schema
+from tests.process import command
+from tests.process.command import in_home
 
 OLD = "0001"
 KEPT = tuple(table for table in TABLES if table != "workers")  # a server that starts adds itself
@@ -35,15 +36,7 @@ def old(database: Path) -> Path:
 @pytest.fixture
 def db(home: Path) -> Command:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-        return subprocess.run(
-            [sys.executable, "-m", "codexdb", "db", *arguments],
-            env=environment | {"CODEX_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        return command.run(command.argv("db", *arguments), in_home(home), timeout_s=30)
 
     return run
 

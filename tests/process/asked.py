@@ -10,8 +10,8 @@ from typing import cast
 from codexdb.testing.model_script import Answer, call_tools
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import Message, RequestId, ServerProcess
+from tests.process.command import in_home
 from tests.process.talking import shell
-from tests.process.test_exec import environment
 
 UNTRUSTED: dict[str, object] = {"approval_policy": "untrusted"}
 
@@ -70,7 +70,7 @@ def decide(server: ServerProcess, approval: str, decision: str) -> Message:
 def approvals(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`codexdb approvals …` on the database of this home."""
     argv = [sys.executable, "-m", "codexdb", "approvals", *arguments]
-    env = environment(home)
+    env = in_home(home)
     return subprocess.run(argv, cwd=home, env=env, capture_output=True, text=True, timeout=20, check=False)
 
 

@@ -1,19 +1,19 @@
 """A database of a real server with something of everything in it, and `codexdb db` on it."""
 
-import os
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 from codexdb.store import revision
 from codexdb.testing.model_script import call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, write_config
+from codexdb.testing.server_process import ServerProcess, write_config
 from tests.migration.filling import fill as fill_old
 from tests.migration.snapshot import migrated
+from tests.process import command
 from tests.process.asked import question, start, touch
+from tests.process.command import on_file
 from tests.process.talking import ask, at_rest, opened, reply, send, shell
 
 TIMEOUT_S = 60
@@ -21,24 +21,11 @@ TIMEOUT_S = 60
 
 def db(database: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """`codexdb db …` on this file."""
-    return subprocess.run(
-        argv(*arguments),
-        env=environment(database),
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return command.run(argv(*arguments), on_file(database), given=given, timeout_s=TIMEOUT_S)
 
 
 def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "codexdb", "db", *arguments]
-
-
-def environment(database: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-    return kept | {"CODEXDB_DB": str(database)}
+    return command.argv("db", *arguments)
 
 
 def fill(home: Path) -> Path:

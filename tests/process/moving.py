@@ -4,12 +4,12 @@ import contextlib
 import json
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
 from codexdb.testing.model_script import Json
-from tests.process.test_exec import environment
+from tests.process import command
+from tests.process.command import in_home
 
 TIMEOUT_S = 60
 TABLES = ("sessions", "turns", "inputs", "items", "tool_calls", "approvals", "model_requests", "events")
@@ -45,21 +45,13 @@ SELECT 'integrity', integrity_check FROM pragma_integrity_check WHERE integrity_
 """
 
 
-def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "codexdb", "sessions", *arguments]
+def argv(*arguments: str | Path) -> list[str]:
+    return command.argv("sessions", *arguments)
 
 
 def sessions(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`codexdb sessions …` in and on this home."""
-    return subprocess.run(
-        argv(*map(str, arguments)),
-        cwd=home,
-        env=environment(home),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return command.run(argv(*arguments), in_home(home), cwd=home, timeout_s=TIMEOUT_S)
 
 
 def taken_in(home: Path, *arguments: str | Path) -> list[Json]:
@@ -73,9 +65,9 @@ def taken_in(home: Path, *arguments: str | Path) -> list[Json]:
 
 def exported(home: Path, *arguments: str | Path) -> bytes:
     result = subprocess.run(
-        argv("export", *map(str, arguments or ("--all",))),
+        argv("export", *(arguments or ("--all",))),
         cwd=home,
-        env=environment(home),
+        env=in_home(home),
         capture_output=True,
         timeout=TIMEOUT_S,
         check=False,

@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 import termios
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from pathlib import Path
 from codexdb.testing.model_script import Answer, Call, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ServerProcess, write_config
+from tests.process import command
 from tests.process.asked import question
+from tests.process.command import in_home
 from tests.process.talking import reply, shell
-from tests.process.test_exec import environment
 
 TIMEOUT_S = 20
 PARSER = """\
@@ -116,28 +116,19 @@ def play(server: ServerProcess, model: ScriptedModel, folder: Path) -> str:
 
 
 def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "codexdb", "sessions", *arguments]
+    return command.argv("sessions", *arguments)
 
 
 def sessions(home: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """`codexdb sessions …` on the database of this home, with no terminal."""
-    return subprocess.run(
-        argv(*arguments),
-        cwd=home,
-        env=environment(home),
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return command.run(argv(*arguments), in_home(home), cwd=home, given=given, timeout_s=TIMEOUT_S)
 
 
 def on_terminal(home: Path, *arguments: str, columns: int = 90, rows: int = 500, **more: str) -> str:
     """What `codexdb sessions …` shows on a terminal of that size; `more` joins its environment."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (rows, columns))
-    env = environment(home) | {"TERM": "xterm-256color"} | more
+    env = in_home(home) | {"TERM": "xterm-256color"} | more
     seen = bytearray()
     with subprocess.Popen(argv(*arguments), cwd=home, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

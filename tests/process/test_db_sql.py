@@ -6,7 +6,6 @@ import pty
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,9 @@ import pytest
 
 from codexdb.domain.limits import QUERY_ROWS_MAX
 from codexdb.store.queries import ask
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, StartServer
+from codexdb.testing.server_process import StartServer
+from tests.process import command
+from tests.process.command import on_file
 
 TIMEOUT_S = 20
 COUNT_TO = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT i FROM n"
@@ -34,23 +35,11 @@ def database(tmp_path: Path) -> Path:
 
 
 def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "codexdb", "db", "sql", *arguments]
-
-
-def environment(database: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-    return kept | {"CODEXDB_DB": str(database)}
+    return command.argv("db", "sql", *arguments)
 
 
 def sql(database: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv(*arguments),
-        env=environment(database),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return command.run(argv(*arguments), on_file(database), timeout_s=TIMEOUT_S)
 
 
 def test_a_pipe_gets_lines_with_tabs_whatever_the_values_hold(database: Path) -> None:
@@ -68,9 +57,7 @@ def test_a_program_gets_one_object_per_row(database: Path) -> None:
 
 def test_a_person_gets_a_table(database: Path) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        argv("SELECT * FROM notes WHERE id = 1"), env=environment(database), stdout=theirs
-    ) as process:
+    with subprocess.Popen(argv("SELECT * FROM notes WHERE id = 1"), env=on_file(database), stdout=theirs) as process:
         assert process.wait(TIMEOUT_S) == 0
     os.close(theirs)
     seen = os.read(ours, 65_536).decode()

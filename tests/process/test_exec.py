@@ -6,7 +6,6 @@ import pty
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ import pytest
 from codexdb.domain.limits import SUBSCRIPTION_EVENTS_MAX
 from codexdb.testing.model_script import Answer, Call, Hang, Status, Step, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, StartServer, write_config
+from codexdb.testing.server_process import StartServer, write_config
+from tests.process import command
+from tests.process.command import in_home
 from tests.process.talking import rows
 
 TIMEOUT_S = 20
@@ -30,24 +31,11 @@ def _configured(home: Path, model: ScriptedModel) -> None:
 
 
 def argv(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "codexdb", "exec", *arguments]
-
-
-def environment(home: Path) -> dict[str, str]:
-    return {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ} | {"CODEX_HOME": str(home)}
+    return command.argv("exec", *arguments)
 
 
 def execute(home: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv(*arguments),
-        cwd=home,
-        env=environment(home),
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    return command.run(argv(*arguments), in_home(home), cwd=home, given=given, timeout_s=TIMEOUT_S)
 
 
 def shell(*command: str) -> Step:
@@ -111,7 +99,7 @@ def test_a_reader_that_stalls_holds_up_neither_the_turn_nor_any_event(
         Answer(text=("piece ",) * 3 * SUBSCRIPTION_EVENTS_MAX, calls=(Call("last", "shell", '{"command":["true"]}'),)),
         say("done"),
     )
-    with subprocess.Popen(argv("--json", "Go"), cwd=home, env=environment(home), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(argv("--json", "Go"), cwd=home, env=in_home(home), stdout=subprocess.PIPE) as process:
         model.wait_for_requests(3, TIMEOUT_S)
         out, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
@@ -189,7 +177,7 @@ def test_an_interrupt_ends_the_turn_and_its_command(
 ) -> None:
     model.add(shell("sh", "-c", "echo $$; exec sleep 60"))
     with subprocess.Popen(
-        argv("Sleep"), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv("Sleep"), cwd=home, env=in_home(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         sleeper = next(int(line) for line in process.stderr if line.strip().isdigit())
@@ -208,7 +196,7 @@ def test_an_interrupt_ends_the_turn_and_its_command(
 def test_a_reader_that_leaves_early_is_no_error(home: Path, model: ScriptedModel, database: Path) -> None:
     model.add(Hang(), say("never read"))
     with subprocess.Popen(
-        argv("--json", "Hi"), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        argv("--json", "Hi"), cwd=home, env=in_home(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
@@ -224,7 +212,7 @@ def test_a_reader_that_leaves_early_is_no_error(home: Path, model: ScriptedModel
 def test_on_a_terminal_words_appear_as_they_come_and_once_and_cannot_steer_it(home: Path, model: ScriptedModel) -> None:
     model.add(Hang(before=("first ",), answer=say("\x1b[2Jsecond")))
     ours, theirs = pty.openpty()
-    with subprocess.Popen(argv("Hi"), cwd=home, env=environment(home), stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(argv("Hi"), cwd=home, env=in_home(home), stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         seen = _read_until(ours, b"first ")
         model.release()

@@ -21,9 +21,9 @@ from codexdb.testing.model_script import Json, Status, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import ServerProcess, StartServer
 from tests.process.asked import touch
+from tests.process.command import in_home
 from tests.process.moving import TIMEOUT_S, argv, dump, exported, sessions, taken_in, unsound
 from tests.process.talking import ask, at_rest, compacted, kinds, opened, read, reply, rows, send, shell, until
-from tests.process.test_exec import environment
 
 UNTRUSTED = {"approval_policy": "untrusted"}
 
@@ -197,7 +197,7 @@ def test_names_that_are_not_there_are_said_and_nothing_is_written(home: Path, se
 def test_a_reader_that_has_seen_enough_is_no_fault(home: Path, server: StartServer) -> None:
     opened(server(), "x" * 1_000_000)
     with subprocess.Popen(
-        argv("export", "--all"), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        argv("export", "--all"), cwd=home, env=in_home(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -419,7 +419,7 @@ def test_an_import_that_is_killed_leaves_whole_sessions_and_goes_on(
         other = tmp_path / f"home{number}"
         other.mkdir()
         with subprocess.Popen(
-            argv("import", "--json", str(path)), cwd=other, env=environment(other), stdout=subprocess.PIPE
+            argv("import", "--json", str(path)), cwd=other, env=in_home(other), stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()

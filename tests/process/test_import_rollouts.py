@@ -17,10 +17,10 @@ from codexdb.testing.model_script import Json
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer, write_config
 from tests.process import rollouts
+from tests.process.command import in_home
 from tests.process.moving import TIMEOUT_S, argv, dump, sessions, taken_in, unsound
 from tests.process.rollouts import Today, call, message, old, output, reasoning, session_id, written
 from tests.process.talking import calls_and_outputs, kinds, read, reply, rows, said, seen
-from tests.process.test_exec import environment
 
 MANY = 2_000
 TORN_EVERY = 20
@@ -367,7 +367,7 @@ def test_a_person_is_shown_how_far_it_has_come(home: Path) -> None:
     many(home / "sessions", 40)
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        argv("import", "--codex"), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=theirs
+        argv("import", "--codex"), cwd=home, env=in_home(home), stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
         told = b""
@@ -413,7 +413,7 @@ def without_cwd(rows: dict[str, list[tuple[object, ...]]]) -> dict[str, list[tup
 def killed(home: Path, files: Path, after_s: float) -> int:
     """Kill an import this long after its first session was told; how many it had told of."""
     with subprocess.Popen(
-        argv("import", "--json", str(files)), cwd=home, env=environment(home), stdout=subprocess.PIPE
+        argv("import", "--json", str(files)), cwd=home, env=in_home(home), stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]

@@ -11,9 +11,9 @@ import pytest
 from codexdb.testing.model_script import Hang, Json, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
+from tests.process.command import in_home
 from tests.process.scene import TIMEOUT_S, argv, sessions
 from tests.process.talking import ask, at_rest, begin, kinds, opened, read, reply, rows, said, send, shell, until
-from tests.process.test_exec import environment
 
 NOBODY = "Nobody works on this database now."
 TABLES_OF_SESSIONS = ("turns", "inputs", "items", "events", "deltas", "tool_calls", "approvals", "model_requests")
@@ -229,7 +229,7 @@ def test_a_person_is_asked_before_anything_is_deleted(server: StartServer, home:
     for answer, left_over in ((b"n\n", 1), (b"y\n", 0)):
         ours, theirs = pty.openpty()
         with subprocess.Popen(
-            argv("delete", session), cwd=home, env=environment(home), stdin=theirs, stdout=theirs, stderr=theirs
+            argv("delete", session), cwd=home, env=in_home(home), stdin=theirs, stdout=theirs, stderr=theirs
         ) as process:
             os.write(ours, answer)
             assert process.wait(TIMEOUT_S) == left_over

@@ -12,16 +12,16 @@ from typing import IO
 from codexdb.testing.model_script import Hang, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
+from tests.process.command import in_home
 from tests.process.scene import TIMEOUT_S, argv, sessions
 from tests.process.talking import ask, begin, opened, read, reply, rows, shell
-from tests.process.test_exec import environment
 
 
 @contextmanager
 def tailing(home: Path, *arguments: str) -> Generator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """`codexdb sessions tail …` and what it writes; gone at the end, whatever happened."""
     with subprocess.Popen(
-        argv("tail", *arguments), cwd=home, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        argv("tail", *arguments), cwd=home, env=in_home(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as tail:
         assert tail.stdout is not None
         try:
@@ -92,7 +92,7 @@ def test_it_ends_when_nobody_reads_or_the_session_is_deleted(server: StartServer
 
 def completed(home: Path, *words: str) -> list[str]:
     """What bash is told for the last word."""
-    env = environment(home) | {
+    env = in_home(home) | {
         "_CODEXDB_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(["codexdb", *words]),
         "COMP_CWORD": str(len(words)),
@@ -117,7 +117,7 @@ def test_a_shell_completes_commands_and_ids(server: StartServer, home: Path) -> 
 
 
 def test_a_script_for_the_shell_is_printed(home: Path) -> None:
-    env = environment(home) | {"_CODEXDB_COMPLETE": "zsh_source"}
+    env = in_home(home) | {"_CODEXDB_COMPLETE": "zsh_source"}
     program = [sys.executable, "-m", "codexdb"]
     result = subprocess.run(program, cwd=home, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 0

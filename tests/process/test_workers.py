@@ -5,7 +5,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 
 from codexdb.testing.model_script import Hang, call_tools
 from codexdb.testing.scripted_model import ScriptedModel
-from codexdb.testing.server_process import ENVIRONMENT_KEPT, ServerProcess, StartServer
+from codexdb.testing.server_process import ServerProcess, StartServer
+from tests.process import command
 from tests.process.talking import read
 
 NOTICED_S = 12  # two heartbeats and some; a dead worker is looked for with each
@@ -212,11 +212,7 @@ def test_a_living_servers_turn_is_left_alone_however_its_file_is_reached(
 
 def until_idle(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`codexdb worker --until-idle`, to its end."""
-    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-    argv = [sys.executable, "-m", "codexdb", "worker", "--until-idle", *options]
-    return subprocess.run(
-        argv, env={**kept, "CODEX_HOME": str(home)}, capture_output=True, text=True, check=False, timeout=NOTICED_S
-    )
+    return command.run(command.argv("worker", "--until-idle", *options), command.in_home(home), timeout_s=NOTICED_S)
 
 
 def post(desk: ServerProcess, session: str, mode: str = "reject") -> None:
