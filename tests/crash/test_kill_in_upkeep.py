@@ -14,6 +14,7 @@ from tests.crash.invariants import query
 from tests.migration.filling import contents
 from tests.process.command import on_file
 from tests.process.kept import argv, db, fill_large
+from tests.process.talking import until
 
 KILLS = 10
 MEGABYTES = 6.0
@@ -37,14 +38,16 @@ def renewed(large: Path, tmp_path: Path) -> Path:
     return path
 
 
+def wait_for_sign(path: Path, work: subprocess.Popen[bytes]) -> None:
+    """Until the command has made a file of its own, or has ended."""
+    until(lambda: work.poll() is not None or len(list(path.parent.iterdir())) >= 2, "a file", TIMEOUT_S)
+
+
 def killed(path: Path, after_s: float, *arguments: str) -> bool:
     """Run a command and kill it so long after its first sign in the folder; whether it was still at work."""
     with subprocess.Popen(argv(*arguments), env=on_file(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as work:
-        deadline = time.monotonic() + TIMEOUT_S
-        while work.poll() is None and len(list(path.parent.iterdir())) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        time.sleep(after_s)
+        wait_for_sign(path, work)
+        time.sleep(after_s)  # the instant of the kill is the input
         work.kill()
         return work.wait() != 0
 
@@ -52,8 +55,7 @@ def killed(path: Path, after_s: float, *arguments: str) -> bool:
 def took_s(path: Path, *arguments: str) -> float:
     """How long it takes undisturbed, from its first sign."""
     with subprocess.Popen(argv(*arguments), env=on_file(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as work:
-        while work.poll() is None and len(list(path.parent.iterdir())) < 2:
-            time.sleep(0.005)
+        wait_for_sign(path, work)
         began = time.monotonic()
         assert work.wait(TIMEOUT_S) == 0
         return time.monotonic() - began

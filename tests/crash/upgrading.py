@@ -19,10 +19,10 @@ from codexdb.testing.server_process import ServerProcess, write_config
 from tests.crash.invariants import query
 from tests.migration.filling import TABLES, contents, fill
 from tests.migration.snapshot import migrated, schema
+from tests.process.talking import until
 
 OLD = "0001"
 KEPT = tuple(table for table in TABLES if table != "workers")  # a server that starts adds itself
-STEP_S = 0.01
 
 
 class Upgrading:
@@ -60,8 +60,7 @@ class Upgrading:
             return time.monotonic() - began
 
     def _begun(self, path: Path) -> float:
-        while not list(path.parent.glob("*.part")) and not list(path.parent.glob("*.backup")):
-            time.sleep(STEP_S)
+        until(lambda: bool([*path.parent.glob("*.part"), *path.parent.glob("*.backup")]), "the backup")
         return time.monotonic()
 
     def kill_at(self, after_s: float) -> str:
@@ -70,7 +69,7 @@ class Upgrading:
         with ServerProcess(self._home, "--no-worker") as server:
             server.initialize()
             self._begun(path)
-            time.sleep(after_s)
+            time.sleep(after_s)  # the instant of the kill is the input
             server.kill()
         ((found,),) = query(path, "SELECT version_num FROM alembic_version")
         if problem := self._broken(path, str(found)):
