@@ -3,12 +3,11 @@
 import json
 import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import cast
 
 import click
 
-from codexdb.cli import screen
+from codexdb.cli import screen, wording
 from codexdb.cli.opening import run_with_store
 from codexdb.domain.approval import Decision
 from codexdb.domain.clock import SystemClock
@@ -36,7 +35,8 @@ def show(db: str | None, *, closed: bool, as_json: bool) -> int:
     else:
         columns = ("approval", "kind", "state", "asked", "what")
         table = [
-            (row.approval_id, row.kind, row.decision or row.state, _time(row.created_at_ms), _what(row)) for row in rows
+            (row.approval_id, row.kind, row.decision or row.state, wording.moment(row.created_at_ms), _what(row))
+            for row in rows
         ]
         console = screen.console()
         console.print(screen.table(columns, table, ruled=console.is_terminal))
@@ -84,7 +84,3 @@ def _what(row: ApprovalRow) -> str:
             return ", ".join(cast("JsonObject", question["changes"]))
         case _:
             return f"{question.get('tool')} of {question.get('server')}"
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -5,12 +5,11 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import codexdb
-from codexdb.cli import screen
+from codexdb.cli import screen, wording
 from codexdb.config.files import codex_home, read_config
 from codexdb.config.resolve import Request, resolve
 from codexdb.config.source import ConfigSource
@@ -143,13 +142,15 @@ def _work(database: Path) -> Iterator[Finding]:
         yield Finding("work", "wrong", error.message, "See whether another program holds the file.")
         return
     for worker in workers:
-        since = f"process {worker.pid}, since {_time(worker.started_at_ms)}, CODEX_HOME {worker.codex_home}"
+        began = wording.moment(worker.started_at_ms)
+        since = f"process {worker.pid}, since {began} UTC, CODEX_HOME {worker.codex_home}"
         if worker.lives is False:
             yield Finding("worker", "note", f"{since}: dead", "The next server or `codexdb worker` takes its turns.")
         else:
             yield Finding("worker", "ok", since)
     for turn in waiting:
-        what = f"{turn.turn_id} of session {turn.session_id}, since {_time(turn.since_at_ms)}: waits for a worker"
+        began = wording.moment(turn.since_at_ms)
+        what = f"{turn.turn_id} of session {turn.session_id}, since {began} UTC: waits for a worker"
         yield Finding("turn", "note", what, _why(turn))
     if not waiting:
         yield Finding("turns", "ok", "none waits for a worker")
@@ -176,7 +177,3 @@ def _why(turn: diagnosis.WaitingTurn) -> str:  # noqa: PLR0911 - one reason afte
     if missing := provider.missing_key(os.environ):
         return f"Its provider's key is missing: start a server or `codexdb worker` with {missing} set."
     return "Start a server or `codexdb worker` on this database, and it goes on."
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,6 +1,7 @@
 """`codexdb sessions`: the commands. `browsing`, `following` and `acting` do the work."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -29,6 +30,20 @@ def _ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -
         CompletionItem(session_id, help=title)
         for session_id, title in completions(context.params.get("db"), incomplete)
     ]
+
+
+def _limit(section: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """How much of a page is shown."""
+    return click.option(
+        "--limit",
+        cls=Option,
+        section=section,
+        type=click.IntRange(1, PAGE_ROWS_MAX),
+        default=PAGE_ROWS_DEFAULT,
+        show_default=True,
+        metavar="N",
+        help="At most so many.",
+    )
 
 
 SESSION = click.argument("session", shell_complete=_ids)
@@ -60,16 +75,7 @@ def sessions() -> None:
     metavar="FOLDER",
     help="Only those that work in this directory.",
 )
-@click.option(
-    "--limit",
-    cls=Option,
-    section="Sessions",
-    type=click.IntRange(1, PAGE_ROWS_MAX),
-    default=PAGE_ROWS_DEFAULT,
-    show_default=True,
-    metavar="N",
-    help="At most so many.",
-)
+@_limit("Sessions")
 @click.option(
     "--after",
     cls=Option,
@@ -134,16 +140,7 @@ def show(session: str, turn: int | None, as_json: bool, db: str | None) -> None:
 @click.option(
     "--best", cls=Option, section="Search", is_flag=True, help="The hits that fit best among the newest 1,000."
 )
-@click.option(
-    "--limit",
-    cls=Option,
-    section="Search",
-    type=click.IntRange(1, PAGE_ROWS_MAX),
-    default=PAGE_ROWS_DEFAULT,
-    show_default=True,
-    metavar="N",
-    help="At most so many.",
-)
+@_limit("Search")
 @click.option(
     "--before",
     cls=Option,

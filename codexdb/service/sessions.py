@@ -30,7 +30,7 @@ from codexdb.domain.outcome import (
 )
 from codexdb.service.content import content_hash, message_item
 from codexdb.service.secrets import Secrets
-from codexdb.store import approvals, endings, inputs, lifecycle, pages, search, turns
+from codexdb.store import approvals, endings, inputs, lifecycle, listing, pages, search, turns
 from codexdb.store.database import Store
 from codexdb.store.feed import Subscription
 from codexdb.store.sessions import NewSession, read_settings
@@ -249,7 +249,7 @@ class SessionService:
         """Sessions, last touched first, behind the cursor `(updated_at_ms, key)`. `archived`: closed ones too."""
         before_ms, before_key = before or (2**62, 2**62)
         readers = self._store.readers
-        return await pages.sessions_before(readers, before_ms, before_key, limit, archived=archived, cwd=cwd)
+        return await listing.sessions_before(readers, before_ms, before_key, limit, archived=archived, cwd=cwd)
 
     async def search(
         self, words: str, before: int | None, limit: int, *, archived: bool = False, cwd: str | None = None
@@ -261,7 +261,7 @@ class SessionService:
         """
         async with self._store.readers.snapshot() as rows:
             hits = await search.sessions(rows, words, before=before, limit=limit, archived=archived, cwd=cwd)
-            found = await pages.sessions_named(rows, [hit.session_id for hit in hits])
+            found = await listing.sessions_named(rows, [hit.session_id for hit in hits])
         return [Found(found[hit.session_id], hit.snippet, hit.key) for hit in hits]
 
     async def _changes(self, session_id: str, message: Message) -> tuple[JsonObject, JsonObject]:

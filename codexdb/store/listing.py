@@ -1,11 +1,13 @@
-"""Which sessions there are, for people: filters, and what state each is in."""
+"""Which sessions there are, last touched first, or by their ids."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import Select, bindparam, func, select, tuple_
 
-from codexdb.store.pages import FIRST_MESSAGE, TITLE_CHARS
+from codexdb.domain.json import encode
+from codexdb.store.pages import FIRST_MESSAGE, TITLE_CHARS, SessionRow, session_columns
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement
 from codexdb.store.tables import sessions, turns
@@ -33,6 +35,33 @@ class ListedSession:
         return f"{self.updated_at_ms}.{self.key}"
 
 
+def newest_first(found: Select[*tuple[Any, ...]]) -> dict[tuple[bool, bool], Statement]:
+    """Pages of what is `found` of sessions, last touched first, behind the cursor (updated_at_ms, key). A statement for
+    each answer to: closed ones too? of one directory alone? For one that leaves it open would be planned for the worst.
+    """
+    page = (
+        found.where(
+            tuple_(sessions.c.updated_at_ms, sessions.c.id) < tuple_(bindparam("before_ms"), bindparam("before_key"))
+        )
+        .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
+        .limit(bindparam("limit"))
+    )
+    not_archived = page.where(sessions.c.archived_at_ms.is_(None))
+    in_directory = sessions.c.cwd == bindparam("cwd")
+    return {
+        (False, False): Statement(not_archived),
+        (False, True): Statement(not_archived.where(in_directory)),
+        (True, False): Statement(page),
+        (True, True): Statement(page.where(in_directory)),
+    }
+
+
+_SESSIONS_NAMED = Statement(
+    session_columns().where(
+        sessions.c.public_id.in_(select(func.json_each(bindparam("names")).table_valued("value").c.value))
+    )
+)
+_SESSIONS = newest_first(session_columns())
 _active, _last = turns.alias(), turns.alias()
 _columns = (
     sessions.c.public_id,
@@ -47,25 +76,31 @@ _columns = (
     sessions.c.archived_at_ms,
     sessions.c.id,
 )
-_page = (
-    select(*_columns)
-    .select_from(
+_LISTED = newest_first(
+    select(*_columns).select_from(
         sessions.outerjoin(_active, _active.c.id == sessions.c.active_turn_id).outerjoin(
             _last, (_last.c.session_id == sessions.c.id) & (_last.c.number == sessions.c.turn_count)
         )
     )
-    .where(tuple_(sessions.c.updated_at_ms, sessions.c.id) < tuple_(bindparam("before_ms"), bindparam("before_key")))
-    .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
-    .limit(bindparam("limit"))
 )
-_not_archived = sessions.c.archived_at_ms.is_(None)
-_in_directory = sessions.c.cwd == bindparam("directory")
-_STATEMENTS = {
-    (False, False): Statement(_page.where(_not_archived)),
-    (False, True): Statement(_page.where(_not_archived, _in_directory)),
-    (True, False): Statement(_page),
-    (True, True): Statement(_page.where(_in_directory)),
-}
+
+
+async def sessions_named(readers: Reads, session_ids: Sequence[str]) -> dict[str, SessionRow]:
+    """These sessions by their id; those that are not there are left out."""
+    rows = await readers.all(_SESSIONS_NAMED, {"names": encode(list(session_ids))})
+    found = [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
+    return {row.session_id: row for row in found}
+
+
+async def sessions_before(
+    readers: Reads, before_ms: int, before_key: int, limit: int, *, archived: bool = False, cwd: str | None = None
+) -> list[SessionRow]:
+    """Sessions, last touched first, older than the cursor (updated_at_ms, key). `archived`: closed ones too."""
+    rows = await readers.all(
+        _SESSIONS[archived, cwd is not None],
+        {"before_ms": before_ms, "before_key": before_key, "limit": limit, "cwd": cwd},
+    )
+    return [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
 
 
 async def listed(
@@ -74,7 +109,7 @@ async def listed(
     """Sessions behind the cursor `before`, last used first. `archived`: also those. `cwd`: of this directory alone."""
     before_ms, before_key = before or (2**62, 2**62)
     rows = await readers.all(
-        _STATEMENTS[archived, cwd is not None],
-        {"before_ms": before_ms, "before_key": before_key, "directory": cwd, "limit": limit},
+        _LISTED[archived, cwd is not None],
+        {"before_ms": before_ms, "before_key": before_key, "cwd": cwd, "limit": limit},
     )
     return [ListedSession(*row) for row in cast("list[tuple[Any, ...]]", rows)]

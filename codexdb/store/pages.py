@@ -1,14 +1,13 @@
 """Reading pages: what a session holds, and which sessions there are. Keyset cursors, never OFFSET."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Select, bindparam, case, exists, func, select, text, tuple_
+from sqlalchemy import Select, bindparam, case, exists, func, select, text
 
 from codexdb.domain.approval import Approval
 from codexdb.domain.event import CommittedEvent
-from codexdb.domain.json import JsonObject, decode_object, encode
+from codexdb.domain.json import JsonObject, decode_object
 from codexdb.domain.record import OpenCall
 from codexdb.domain.transition import ApprovalState, ToolCallState
 from codexdb.store.readers import Reads
@@ -114,7 +113,8 @@ FIRST_MESSAGE = (
 TITLE_CHARS = 200
 
 
-def _session_columns() -> Select[tuple[object, ...]]:
+def session_columns() -> Select[tuple[object, ...]]:
+    """What a `SessionRow` is read from."""
     return cast(
         "Select[tuple[object, ...]]",
         select(
@@ -134,23 +134,7 @@ def _session_columns() -> Select[tuple[object, ...]]:
     )
 
 
-_SESSION = Statement(_session_columns().where(sessions.c.public_id == bindparam("session")))
-_SESSIONS_NAMED = Statement(
-    _session_columns().where(
-        sessions.c.public_id.in_(select(func.json_each(bindparam("names")).table_valued("value").c.value))
-    )
-)
-_newest_first = (
-    _session_columns()
-    .where(
-        tuple_(sessions.c.updated_at_ms, sessions.c.id) < tuple_(bindparam("before_ms"), bindparam("before_key")),
-        sessions.c.archived_at_ms.is_(None) | (bindparam("archived") == 1),
-    )
-    .order_by(sessions.c.updated_at_ms.desc(), sessions.c.id.desc())
-    .limit(bindparam("limit"))
-)
-_SESSIONS = Statement(_newest_first)
-_SESSIONS_IN = Statement(_newest_first.where(sessions.c.cwd == bindparam("cwd")))
+_SESSION = Statement(session_columns().where(sessions.c.public_id == bindparam("session")))
 _EVENTS = Statement(
     select(events.c.seq, turns.c.public_id, turns.c.submission_id, events.c.type, events.c.msg)
     .select_from(events.outerjoin(turns, turns.c.id == events.c.turn_id))
@@ -272,24 +256,6 @@ _QUEUED = Statement(
 async def session(readers: Reads, session_id: str) -> SessionRow | None:
     rows = await readers.all(_SESSION, {"session": session_id})
     return SessionRow(*rows[0]) if rows else None  # pyright: ignore[reportArgumentType] - STRICT columns, in order
-
-
-async def sessions_named(readers: Reads, session_ids: Sequence[str]) -> dict[str, SessionRow]:
-    """These sessions by their id; those that are not there are left out."""
-    rows = await readers.all(_SESSIONS_NAMED, {"names": encode(list(session_ids))})
-    found = [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
-    return {row.session_id: row for row in found}
-
-
-async def sessions_before(
-    readers: Reads, before_ms: int, before_key: int, limit: int, *, archived: bool = False, cwd: str | None = None
-) -> list[SessionRow]:
-    """Sessions, last touched first, older than the cursor (updated_at_ms, key). `archived`: closed ones too."""
-    rows = await readers.all(
-        _SESSIONS if cwd is None else _SESSIONS_IN,
-        {"before_ms": before_ms, "before_key": before_key, "limit": limit, "archived": int(archived), "cwd": cwd},
-    )
-    return [SessionRow(*row) for row in rows]  # pyright: ignore[reportArgumentType]
 
 
 async def turn(readers: Reads, turn_id: str) -> TurnRow | None:

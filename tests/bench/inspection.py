@@ -20,7 +20,7 @@ import anyio
 
 from codexdb.cli.transcript_view import as_text
 from codexdb.service.transcript import read_transcript
-from codexdb.store import listing, pages, queries, search
+from codexdb.store import listing, queries, search
 from codexdb.store.pragmas import read_only_uri
 from codexdb.store.readers import Readers
 from codexdb.store.views import VIEWS
@@ -111,7 +111,7 @@ class File:
 
 async def in_the_store(table: Table, file: File) -> None:
     readers = Readers(file.path)
-    before = partial(pages.sessions_before, readers, limit=25)
+    before = partial(listing.sessions_before, readers, limit=25)
     newest = partial(before, NEWEST, NEWEST)
     table.head(f"25 of {file.sessions:,} sessions")
     await table.time_reads("the newest", newest, LIST_MS)
