@@ -18,21 +18,28 @@ OPEN, CLOSE = "\x02", "\x03"
 _SNIPPET_WORDS = 16
 _WORD = re.compile(r'"([^"]*)"?(\*?)|(\S+)')
 
+# A search begins with the words each time it is begun: for hits that were chosen it is run once more over all of them
+# (CROSS JOIN keeps that order), and not once for each.
 _HIT = f"""\
 SELECT search.rowid, s.public_id, s.title, t.public_id, t.number, i.seq,
   CASE WHEN i.type = 'message' THEN i.role ELSE 'call' END,
-  snippet(search, 0, '{OPEN}', '{CLOSE}', '…', {_SNIPPET_WORDS}), i.created_at_ms
-FROM search JOIN items AS i ON i.id = search.rowid JOIN sessions AS s ON s.id = i.session_id
+  snippet(search, 0, '{OPEN}', '{CLOSE}', '…', {_SNIPPET_WORDS}), i.created_at_ms"""
+_OF = """\
+JOIN items AS i ON i.id = search.rowid JOIN sessions AS s ON s.id = i.session_id
 LEFT JOIN turns AS t ON t.id = i.turn_id
-WHERE search MATCH :words"""  # noqa: S608 - constants
-_NEWEST = Statement(text(f"{_HIT} AND search.rowid < :before ORDER BY search.rowid DESC LIMIT :limit"))
+WHERE search MATCH :words"""
+_NEWEST = Statement(
+    text(f"{_HIT} FROM search {_OF} AND search.rowid < :before ORDER BY search.rowid DESC LIMIT :limit")
+)
 _BEST = Statement(
     text(f"""\
-{_HIT} AND search.rowid IN (
+WITH best AS MATERIALIZED (
   SELECT key FROM (
     SELECT rowid AS key, bm25(search) AS rank FROM search WHERE search MATCH :words ORDER BY rowid DESC LIMIT :hits
   ) ORDER BY rank LIMIT :limit
-) ORDER BY search.rowid DESC""")  # noqa: S608
+)
+{_HIT} FROM search CROSS JOIN best ON best.key = search.rowid {_OF}
+AND search.rowid >= (SELECT min(key) FROM best) ORDER BY search.rowid DESC""")  # noqa: S608
 )
 _SESSIONS = Statement(
     text(f"""\
@@ -45,10 +52,10 @@ WITH hits AS MATERIALIZED (
   WHERE (s.archived_at_ms IS NULL OR :archived = 1) AND (:cwd IS NULL OR s.cwd = :cwd)
   GROUP BY hits.session_id HAVING max(hits.key) < :before ORDER BY key DESC LIMIT :limit
 )
-SELECT s.public_id, found.key,
-  (SELECT snippet(search, 0, '', '', '…', {_SNIPPET_WORDS}) FROM search
-   WHERE search MATCH :words AND search.rowid = found.key)
-FROM found JOIN sessions AS s ON s.id = found.session_id ORDER BY found.key DESC""")  # noqa: S608
+SELECT s.public_id, found.key, snippet(search, 0, '', '', '…', {_SNIPPET_WORDS})
+FROM search CROSS JOIN found ON found.key = search.rowid JOIN sessions AS s ON s.id = found.session_id
+WHERE search MATCH :words AND search.rowid BETWEEN (SELECT min(key) FROM found) AND (SELECT max(key) FROM found)
+ORDER BY search.rowid DESC""")  # noqa: S608
 )
 
 
