@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from codexdb.agent.calls.patch import OUTSIDE, REJECTED, STOPPED
+from codexdb.agent.calls.server_tool import REJECTED as TOOL_REJECTED
 from codexdb.agent.tools.patch import leftovers
 from codexdb.domain.limits import TURN_FILES_BYTES_MAX
 from codexdb.store.calls import UNKNOWN
@@ -20,6 +21,7 @@ from codexdb.testing.server_process import Message, ServerProcess, StartServer
 from tests.process.asked import UNTRUSTED, listed, outputs, question, questions, result, start
 from tests.process.talking import ask, at_rest, read, reply, rows, send, shell, until
 from tests.process.test_asking import WORKSPACE
+from tests.process.test_images import WITH_TOOLS
 
 STATES = "SELECT state FROM tool_calls ORDER BY id"
 
@@ -239,6 +241,24 @@ def test_what_was_granted_in_one_sandbox_mode_does_not_hold_in_a_stricter_one(
         assert result(client, request)["content"] == mode
         assert (one.exists(), two.exists()) == (not again, not again)
         assert len(questions(client)) == asked + (2 if again else 0)
+
+
+def test_a_tool_that_was_granted_in_one_sandbox_mode_is_asked_about_in_a_stricter_one(
+    server: StartServer, model: ScriptedModel
+) -> None:
+    client = server(config={**WORKSPACE, **UNTRUSTED, **WITH_TOOLS})
+    model.add(call_tools(("c1", "test__parts", "{}")), say("first"))
+    session = start(client)
+    answer(client, 0, "approved_for_session")
+    assert result(client)["content"] == "first"
+    for mode, denied in (("workspace-write", False), ("read-only", True)):
+        model.add(call_tools(("c2", "test__parts", "{}")), say(mode))
+        request = client.start_tool("codex-reply", {"threadId": session, "prompt": "again", "sandbox": mode})
+        if denied:
+            answer(client, 1, "denied")
+        assert result(client, request)["content"] == mode
+        assert len(questions(client)) == 1 + denied
+        assert (outputs(model)["c2"] == TOOL_REJECTED) == denied
 
 
 def test_a_yes_counts_as_it_was_asked_whatever_the_next_message_changes(
