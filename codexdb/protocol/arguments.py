@@ -260,7 +260,8 @@ class ListArguments(Arguments):
         None,
         max_length=SEARCH_CHARS_MAX,
         description="Only conversations in which all these words were said, or called as commands; the newest hit "
-        'first. `"several words"` are found in that order, `begin*` finds whatever begins so.',
+        'first. `"several words"` are found in that order, `begin*` finds whatever begins so, three letters at '
+        "least.",
     )
     cwd: str | None = Field(None, description="Only conversations of this working directory, absolute.")
     include_archived: bool = Field(default=False, description="Also those that are archived.")

@@ -16,6 +16,8 @@ OPEN, CLOSE = "\x02", "\x03"
 """What stands around a found word in a snippet: characters that no text of ours shows."""
 
 _SNIPPET_WORDS = 16
+_BEGINNING_BYTES_MIN = 3  # of UTF-8; what begins shorter is in most texts, and the index gathers all of it first
+_LETTERS = re.compile(r"[^\W_]+")  # what the index takes for a word
 _WORD = re.compile(r'"([^"]*)"?(\*?)|(\S+)')
 
 # A search begins with the words each time it is begun: for hits that were chosen it is run once more over all of them
@@ -31,12 +33,16 @@ WHERE search MATCH :words"""
 _NEWEST = Statement(
     text(f"{_HIT} FROM search {_OF} AND search.rowid < :before ORDER BY search.rowid DESC LIMIT :limit")
 )
+# BM25 with all words weighing the same. The one of FTS5 first counts how often each word comes in the whole index.
 _BEST = Statement(
     text(f"""\
-WITH best AS MATERIALIZED (
-  SELECT key FROM (
-    SELECT rowid AS key, bm25(search) AS rank FROM search WHERE search MATCH :words ORDER BY rowid DESC LIMIT :hits
-  ) ORDER BY rank LIMIT :limit
+WITH candidates AS MATERIALIZED (
+  SELECT rowid AS key, CAST(length(text) AS REAL) AS chars,
+    length(highlight(search, 0, '{OPEN}', '')) - length(text) AS times
+  FROM search WHERE search MATCH :words ORDER BY rowid DESC LIMIT :hits
+), best AS MATERIALIZED (
+  SELECT key FROM candidates
+  ORDER BY times / (times + 0.3 + 0.9 * chars / (SELECT avg(chars) FROM candidates)) DESC, key DESC LIMIT :limit
 )
 {_HIT} FROM search CROSS JOIN best ON best.key = search.rowid {_OF}
 AND search.rowid >= (SELECT min(key) FROM best) ORDER BY search.rowid DESC""")  # noqa: S608
@@ -122,13 +128,15 @@ def match(words: str) -> str:
     whatever begins so. Nothing else has a meaning, so no text is a syntax error.
 
     Raises:
-        InvalidArgumentsError: no letter or digit is in it, or there are too many words.
+        InvalidArgumentsError: no letter or digit is in it, there are too many words, or too many begin so.
     """
     found: list[str] = []
     for phrase, star, word in _WORD.findall(words):
         plain = phrase or word
         if any(character.isalnum() for character in plain):
             begins = star or (word.endswith("*") and "*") or ""
+            if begins and len(_LETTERS.findall(plain)[-1].encode()) < _BEGINNING_BYTES_MIN:
+                raise InvalidArgumentsError(f"search: too many words begin so: {plain.rstrip('*')}*; give more letters")
             found.append('"' + plain.replace('"', "").replace("\0", "") + '"' + begins)
     if not found:
         raise InvalidArgumentsError("search: there is no word to search for")

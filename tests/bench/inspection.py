@@ -42,7 +42,7 @@ WORDS = {
     "rare with very common": f"{VERY_COMMON} {RARE}",
     "a phrase": f'"of {VERY_COMMON}"',
     "the beginning of a word": f"{COMMON[:4]}*",
-    "the beginning of very many": "b*",
+    "the beginning of very many": "bab*",
     "a word that is nowhere": "nowherewhatsoever",
 }
 

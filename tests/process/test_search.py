@@ -97,7 +97,10 @@ def test_folders_and_archived_sessions_are_told_apart(
     assert [each["conversation_id"] for each in listed] == [there, here]
 
 
-@pytest.mark.parametrize("words", ["", "  ", "-- !?", '""', "*", " ".join("w" * 1 for _ in range(33)), "x" * 1_001])
+@pytest.mark.parametrize(
+    "words",
+    ["", "  ", "-- !?", '""', "*", " ".join("w" * 1 for _ in range(33)), "x" * 1_001, "wo*", '"some wo"*', "some-wo*"],
+)
 def test_a_search_for_nothing_is_refused(server: StartServer, words: str) -> None:
     refused = server().call_tool("conversations_list", {"search": words})
     assert refused["isError"] is True
@@ -135,6 +138,8 @@ def test_signs_alone_are_refused(words: str) -> None:
         ('"quick brown"', True),
         ("qui*", True),
         ("qui", False),
+        ("qu", False),
+        ('"the q"', False),
         ('"quick bro"*', True),
         ("QUICK", True),
         ("fox-jumps", True),  # one word for people, a phrase for the index
@@ -169,6 +174,11 @@ def test_hits_are_shown_with_where_they_are(server: StartServer, model: Scripted
     assert [json.loads(line)["cursor"] for line in rest.stdout.splitlines()] == [found[1]["cursor"], found[2]["cursor"]]
     best = sessions(home, "search", "--best", "hammer", "--limit", "1", "--json")
     assert json.loads(best.stdout)["session_id"] == second
+    lines = sessions(home, "search", "--best", "hammer", "--limit", "2", "--json").stdout.splitlines()
+    assert [each["snippet"] for each in map(json.loads, lines)] == [
+        "hammer hammer hammer",
+        "Use a hammer.",
+    ]  # newest first, among the best
     assert "\x1b[1;33mhammer" in on_terminal(home, "search", "hammer", "needed")
 
 
