@@ -162,7 +162,7 @@ def search(
     """Find messages and commands by their WORDS.
 
     What holds all of them, newest first. "Several words" in quotes are found in that order, and begin* finds whatever
-    begins so, three letters at least. What commands printed is not searched. Of a message only its first 65,536
+    begins so, two letters at least. What commands printed is not searched. Of a message only its first 65,536
     characters are.
     """
     if best and before is not None:

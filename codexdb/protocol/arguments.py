@@ -260,7 +260,7 @@ class ListArguments(Arguments):
         None,
         max_length=SEARCH_CHARS_MAX,
         description="Only conversations in which all these words were said, or called as commands; the newest hit "
-        'first. `"several words"` are found in that order, `begin*` finds whatever begins so, three letters at '
+        'first. `"several words"` are found in that order, `begin*` finds whatever begins so, two letters at '
         "least.",
     )
     cwd: str | None = Field(None, description="Only conversations of this working directory, absolute.")

@@ -13,7 +13,7 @@ from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.store.filesystem import refuse_network
 from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 
-HEAD = "0002"
+HEAD = "0003"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 FOREIGN = "foreign"  # no revision: tables, and no stamp of ours
 _DIRECTORY_MODE = 0o700

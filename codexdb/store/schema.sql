@@ -436,9 +436,6 @@ SELECT
   ) AS text
 FROM items
 WHERE turn_id IS NOT NULL AND ((type = 'message' AND role IN ('user', 'assistant')) OR type = 'function_call');
-CREATE VIRTUAL TABLE search USING fts5(
-  text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2'
-);
 CREATE TRIGGER items_found AFTER INSERT ON items
 WHEN NEW.turn_id IS NOT NULL AND ((NEW.type = 'message' AND NEW.role IN ('user', 'assistant')) OR NEW.type = 'function_call')
 BEGIN
@@ -449,3 +446,7 @@ WHEN OLD.turn_id IS NOT NULL AND ((OLD.type = 'message' AND OLD.role IN ('user',
 BEGIN
   INSERT INTO search (search, rowid, text) SELECT 'delete', id, text FROM searchable WHERE id = OLD.id;
 END;
+CREATE VIRTUAL TABLE search USING fts5(
+  text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2',
+  prefix='2 3'
+);

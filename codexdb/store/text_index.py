@@ -1,6 +1,7 @@
 """The text index: what people said, what models answered, and the calls they made, by words (SQLite's FTS5).
 
 It holds no text of its own: the view `searchable` computes that from the items, and triggers keep the two together.
+Beginnings of two and three letters are words of their own in it: else `co*` would gather a good part of all texts.
 """
 
 SEARCHED_CHARS = 65_536  # of one message or call: what lies behind is for reading, not for finding
@@ -29,7 +30,8 @@ FROM items
 WHERE turn_id IS NOT NULL AND ((type = 'message' AND role IN ('user', 'assistant')) OR type = 'function_call')"""
 SEARCH = """\
 CREATE VIRTUAL TABLE search USING fts5(
-  text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2'
+  text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2',
+  prefix='2 3'
 )"""
 SHADOWS = ("search_config", "search_data", "search_idx")
 """Tables that SQLite itself makes for the index."""

@@ -79,7 +79,7 @@ WHERE search MATCH 'parser' ORDER BY search.rowid DESC LIMIT 20;
 |---|---|
 | `'parser line'` | both words, wherever they stand |
 | `'"end of line"'` | these words in this order |
-| `'pars*'` | every word that begins so; with less than three letters that takes seconds |
+| `'pars*'` | every word that begins so; with less than two letters that takes seconds |
 | `'parser NOT lexer'`, `'parser OR lexer'`, `'NEAR(parser line, 5)'` | what they say |
 
 Case and accents make no difference. A hyphen, a dot or a slash separates words, so put a name like `"store/views.py"`

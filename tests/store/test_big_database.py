@@ -14,7 +14,7 @@ from tests.crash import invariants
 SESSIONS, EVENTS = 150, 8_000
 
 
-@pytest.mark.parametrize("schema", ["0001", "0002"])
+@pytest.mark.parametrize("schema", ["0001", "0002", "0003"])
 def test_a_made_database_holds_what_every_database_holds(tmp_path: Path, schema: str) -> None:
     path = tmp_path / "made.sqlite3"
     assert EVENTS * 0.9 < build(path, SESSIONS, EVENTS, schema) < EVENTS * 1.2
