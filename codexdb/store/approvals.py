@@ -15,7 +15,7 @@ from codexdb.domain.worker import Claim, WorkWaiting
 from codexdb.store.fence import HELD, held
 from codexdb.store.readers import Reads
 from codexdb.store.statement import Statement, insert_into
-from codexdb.store.tables import approvals, sessions, tool_calls, turns
+from codexdb.store.tables import REMEMBERED, approvals, sessions, tool_calls, turns
 from codexdb.store.transaction import Transaction
 
 _INSERT = Statement(
@@ -104,16 +104,15 @@ _PENDING = Statement(_LIST.where(_pending))
 _PENDING_OF = Statement(_LIST.where(_pending, sessions.c.public_id == bindparam("session")))
 _ALL = Statement(_LIST)
 _ALL_OF = Statement(_LIST.where(sessions.c.public_id == bindparam("session")))
+_remembered = select(approvals.c.kind, approvals.c.question).where(text(REMEMBERED))
 _REMEMBERED = Statement(
-    select(approvals.c.kind, approvals.c.question)
-    .select_from(approvals.join(sessions, sessions.c.id == approvals.c.session_id))
-    .where(
-        approvals.c.state == ApprovalState.APPROVED.value,
-        (
-            (approvals.c.decision == Decision.APPROVED_FOR_SESSION.value)
-            & (approvals.c.session_id == bindparam("session_key"))
+    _remembered.where(
+        approvals.c.decision == Decision.APPROVED_FOR_SESSION.value,
+        approvals.c.session_id == bindparam("session_key"),
+    ).union_all(
+        _remembered.join(sessions, sessions.c.id == approvals.c.session_id).where(
+            approvals.c.decision == Decision.APPROVED_ALWAYS.value, sessions.c.cwd == bindparam("cwd")
         )
-        | ((approvals.c.decision == Decision.APPROVED_ALWAYS.value) & (sessions.c.cwd == bindparam("cwd"))),
     )
 )
 

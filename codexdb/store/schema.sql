@@ -446,6 +446,8 @@ WHEN OLD.turn_id IS NOT NULL AND ((OLD.type = 'message' AND OLD.role IN ('user',
 BEGIN
   INSERT INTO search (search, rowid, text) SELECT 'delete', id, text FROM searchable WHERE id = OLD.id;
 END;
+CREATE INDEX approvals_remembered ON approvals (decision, session_id)
+WHERE state = 'approved' AND decision IN ('approved_for_session', 'approved_always');
 CREATE VIRTUAL TABLE search USING fts5(
   text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2',
   prefix='2 3'

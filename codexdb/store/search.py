@@ -16,7 +16,8 @@ OPEN, CLOSE = "\x02", "\x03"
 """What stands around a found word in a snippet: characters that no text of ours shows."""
 
 _SNIPPET_WORDS = 16
-_BEGINNING_CHARS_MIN = 2  # the index has beginnings of two letters: shorter ones it gathers anew, which takes seconds
+# Of UTF-8: one letter of a script of few letters begins very many words, and the index gathers them for seconds.
+_BEGINNING_BYTES_MIN = 3
 _LETTERS = re.compile(r"[^\W_]+")  # what the index takes for a word
 _WORD = re.compile(r'"([^"]*)"?(\*?)|(\S+)')
 
@@ -135,7 +136,8 @@ def match(words: str) -> str:
         plain = phrase or word
         if any(character.isalnum() for character in plain):
             begins = star or (word.endswith("*") and "*") or ""
-            if begins and len(_LETTERS.findall(plain)[-1]) < _BEGINNING_CHARS_MIN:
+            last = _LETTERS.findall(plain)[-1]
+            if begins and len(last) == 1 and len(last.encode()) < _BEGINNING_BYTES_MIN:
                 raise InvalidArgumentsError(f"search: too many words begin so: {plain.rstrip('*')}*; give more letters")
             found.append('"' + plain.replace('"', "").replace("\0", "") + '"' + begins)
     if not found:

@@ -277,6 +277,9 @@ approvals = _table(
 )
 Index("approvals_pending", approvals.c.session_id, approvals.c.id, sqlite_where=text("state = 'pending'"))
 Index("approvals_by_turn", approvals.c.session_id, approvals.c.turn_id)
+REMEMBERED = "state = 'approved' AND decision IN ('approved_for_session', 'approved_always')"
+"""An answer that holds for later questions, too."""
+Index("approvals_remembered", approvals.c.decision, approvals.c.session_id, sqlite_where=text(REMEMBERED))
 
 model_requests = _table(
     "model_requests",

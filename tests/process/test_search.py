@@ -114,7 +114,7 @@ def test_a_cursor_of_another_kind_is_refused(server: StartServer, cursor: str) -
 
 
 @pytest.mark.parametrize(
-    "words", ["AND", "a OR b", "NEAR(a b)", "text:a", "a^b", "(a", "a* b*", "\0a", '"a b', "-a", "{a}"]
+    "words", ["AND", "a OR b", "NEAR(a b)", "text:a", "a^b", "(a", "an* be*", "\0a", '"a b', "-a", "{a}"]
 )
 def test_no_text_is_an_error_of_syntax(words: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -139,6 +139,7 @@ def test_signs_alone_are_refused(words: str) -> None:
         ("qui*", True),
         ("qui", False),
         ("qu*", True),
+        ("\u72d0*", True),  # a fox, of which a script of many letters has its own
         ('"the q"', False),
         ('"quick bro"*', True),
         ("QUICK", True),
@@ -148,7 +149,7 @@ def test_signs_alone_are_refused(words: str) -> None:
 def test_what_words_mean(words: str, *, found: bool) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE VIRTUAL TABLE search USING fts5(text)")
-        connection.execute("INSERT INTO search VALUES ('the quick brown fox jumps')")
+        connection.execute("INSERT INTO search VALUES ('the quick brown fox jumps \u72d0\u8df3')")
         rows = connection.execute("SELECT * FROM search WHERE search MATCH ?", (match(words),)).fetchall()
     assert bool(rows) is found
 

@@ -17,7 +17,6 @@ BIG = {"sessions", "turns", "inputs", "items", "events", "tool_calls", "approval
 FEW_ROWS = {"turns_one_holds_session", "turns_queued", "turns_ready", "approvals_pending"}  # what goes on now
 IN_ORDER = {"sessions_by_update", "sessions_by_cwd"}  # read as far as a LIMIT goes
 ABOUT_EVERYTHING = {
-    "approvals._REMEMBERED": "as many rows as people were asked questions",
     "endings._ALL_OPEN": "once, after a restore",
     "export._SESSIONS": "exports all sessions",
     "retention._ALL_ROWS": "says what there is to prune",

