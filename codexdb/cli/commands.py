@@ -11,10 +11,10 @@ import click
 import codexdb as package
 from codexdb.cli.approvals import approvals
 from codexdb.cli.db import db
-from codexdb.cli.page import DATABASE, INTERRUPTED, Option, Page
+from codexdb.cli.page import DATABASE, INTERRUPTED, JSON, Option, Page
 from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
-from codexdb.cli.sessions import sessions
+from codexdb.cli.sessions import ids, sessions
 from codexdb.domain.limits import RESUME_AGE_MS_MAX
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -347,7 +347,46 @@ def doctor(db: str | None, as_json: bool) -> None:  # noqa: FBT001 - a flag
     sys.exit(report.run(database_path(db), as_json=as_json))
 
 
-codexdb.add_command(sessions)
+@codexdb.command(
+    cls=Page,
+    examples=(
+        "codexdb inspect --open",
+        "codexdb inspect 01a21112 --open                     one session's transcript",
+        "codexdb inspect --port 8001                         an address that stays, but for its key",
+        "codexdb inspect --json | jq -r --unbuffered .address",
+    ),
+)
+@click.argument("session", required=False, shell_complete=ids)
+@click.option("--open", "browse", cls=Option, section="Pages", is_flag=True, help="Open them in the browser.")
+@click.option(
+    "--port",
+    cls=Option,
+    section="Pages",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    metavar="PORT",
+    help="The port on 127.0.0.1. Default: one that is free.",
+)
+@JSON
+@DATABASE
+def inspect(
+    session: str | None,
+    db: str | None,
+    port: int,
+    browse: bool,  # noqa: FBT001 - click calls by name
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Look at the database, or at one SESSION, in a browser.
+
+    Serves pages of Datasette on this machine until Ctrl-C: the views, queries that people ask, the tables, and every
+    session as its transcript. Nothing can be written; servers may be at work. Only who has the printed address, with
+    its key, is let in. Needs the extra `inspect`: pip install 'codexdb[inspect]'.
+    """
+    from codexdb.cli import inspecting
+
+    sys.exit(inspecting.run(db, session, port=port, browse=browse, as_json=as_json))
+
+
 codexdb.add_command(approvals)
 codexdb.add_command(sandbox)
 codexdb.add_command(db)

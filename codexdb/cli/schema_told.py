@@ -23,7 +23,7 @@ class Told:
 
 def run(name: str | None, *, as_json: bool) -> int:
     """Print one of them, or all; returns the exit code."""
-    known = {each.name: each for each in _all()}
+    known = {each.name: each for each in every()}
     if name is not None and name not in known:
         raise click.ClickException(f"There is no table or view {name}. There are: {', '.join(known)}.")
     chosen = list(known.values()) if name is None else [known[name]]
@@ -38,7 +38,8 @@ def run(name: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def _all() -> Iterator[Told]:
+def every() -> Iterator[Told]:
+    """The views, then the tables."""
     for view in views.VIEWS:
         columns = [(name, "", meaning) for name, _, meaning in view.columns]
         yield Told(view.name, "view", view.about, columns, view.example)

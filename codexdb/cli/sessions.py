@@ -23,7 +23,7 @@ def _cursor(_context: click.Context, _parameter: click.Parameter, value: str | N
         raise click.BadParameter(f"{value!r} is not where a list has ended") from error
 
 
-def _ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from codexdb.cli.finding import completions
 
     return [
@@ -46,7 +46,7 @@ def _limit(section: str) -> Callable[[Callable[..., None]], Callable[..., None]]
     )
 
 
-SESSION = click.argument("session", shell_complete=_ids)
+SESSION = click.argument("session", shell_complete=ids)
 
 
 @click.group()

@@ -31,8 +31,8 @@ _KINDS = {"+": "add", "-": "del", "@": "place"}
 _STEPS = {"completed": "done", "in_progress": "now"}
 
 
-def as_html(transcript: Transcript) -> str:
-    """All of it, as a document."""
+def as_html(transcript: Transcript, above: str = "") -> str:
+    """All of it, as a document; `above` is HTML that comes first."""
     title = transcript.title or "A session without a message"
     style = files("codexdb.cli").joinpath("transcript.css").read_text(encoding="utf-8")
     facts = "".join(f"<dt>{name}</dt><dd>{_text(value)}</dd>" for name, value in wording.session_facts(transcript))
@@ -43,7 +43,7 @@ def as_html(transcript: Transcript) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             '<meta name="color-scheme" content="light dark">\n',
-            f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n",
+            f"<title>{_text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{above}<main>\n",
             f"<header>\n<h1>{_text(title)}</h1>\n<dl>{facts}</dl>\n{chart(transcript.turns)}</header>\n",
             left_out if transcript.items_left_out else "",
             *(_turn(turn, transcript.cwd) for turn in transcript.turns),

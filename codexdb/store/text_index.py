@@ -59,6 +59,12 @@ BEGIN
 END""",
 }
 
+EXAMPLE = """\
+SELECT t.session, t.turn_number, t.kind, t.created_at, snippet(search, 0, '[', ']', '…', 12) AS found
+FROM search JOIN transcript AS t ON t.id = search.rowid
+WHERE search MATCH :words ORDER BY search.rowid DESC LIMIT 20;"""
+"""A query that people ask."""
+
 
 def create_text_index() -> list[str]:
     """DDL of all of it, in an order in which it can be run."""

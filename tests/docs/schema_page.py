@@ -7,7 +7,7 @@ from codexdb.domain.transition import TABLES as TRANSITIONS
 from codexdb.store.describe import COLUMNS, TABLES
 from codexdb.store.revision import HEAD
 from codexdb.store.tables import metadata
-from codexdb.store.text_index import SEARCH_TRIGGERS, SEARCHED_CHARS
+from codexdb.store.text_index import EXAMPLE, SEARCH_TRIGGERS, SEARCHED_CHARS
 from codexdb.store.triggers import trigger_name
 from codexdb.store.views import VIEWS, View
 
@@ -70,9 +70,7 @@ _SEARCH = """\
 own. Its `rowid` is the `id` of the item, in `items` and in the view `transcript`; the larger, the newer.
 
 ```sql
-SELECT t.session, t.turn_number, t.kind, t.created_at, snippet(search, 0, '[', ']', '…', 12) AS found
-FROM search JOIN transcript AS t ON t.id = search.rowid
-WHERE search MATCH 'parser' ORDER BY search.rowid DESC LIMIT 20;
+{example}
 ```
 
 | after MATCH | finds |
@@ -100,7 +98,7 @@ def page() -> str:
         _HEAD.format(revision=HEAD),
         _VIEWS,
         *(_view(view) for view in VIEWS),
-        _SEARCH.format(chars=SEARCHED_CHARS),
+        _SEARCH.format(chars=SEARCHED_CHARS, example=EXAMPLE.replace(":words", "'parser'")),
         _references(tables),
         *(_section(table) for table in tables),
     ]

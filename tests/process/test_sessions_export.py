@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +12,7 @@ from codexdb.cli.transcript_chart import nice
 from codexdb.testing.model_script import call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
+from tests.process.browser import dom
 from tests.process.scene import ANSWER, FIRST, Scene, playing, sessions
 from tests.process.talking import opened, shell
 
@@ -131,15 +130,9 @@ def test_nothing_that_a_session_holds_becomes_html_of_the_markdown(home: Path, h
 
 
 def test_a_browser_shows_the_page_and_runs_nothing(home: Path, hostile: str, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium to look at the page with")
     target = tmp_path / "page.html"
     sessions(home, "export", hostile, "--format", "html", "-o", str(target))
-    argv = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-    shown = subprocess.run(
-        [*argv, target.as_uri()], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-    ).stdout
+    shown = dom(target.as_uri(), tmp_path / "profile")
     assert "<title>owned" not in shown
     assert "<script" not in shown
     assert 'class="chart"' in shown
