@@ -54,7 +54,7 @@ _SESSIONS = f"/{NAME}/session_overview?" + "&".join(
 _WELCOME = f"""\
 <p><a href="{escape(_SESSIONS)}">Sessions</a>, the last used first · <a href="/{NAME}/running_turns">at work</a> ·
 <a href="/{NAME}/pending_approvals">waiting for an answer</a> · <a href="/{NAME}/failed_turns">failed turns</a> ·
-<a href="/{NAME}/token_usage">tokens</a> · <a href="/{NAME}/tool_call_log">calls</a></p>
+<a href="/{NAME}/ask_token_usage">tokens</a> · <a href="/{NAME}/tool_call_log">calls</a></p>
 <form action="/{NAME}/ask_search"><p><input type="search" name="words" size="40" aria-label="Words"
 placeholder="Words that were said, or called"> <input type="submit" value="Find"></p></form>
 <p>The id of a session leads to its transcript. All of this reads only, and servers may be at work meanwhile.</p>"""
