@@ -80,6 +80,12 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     assert "null byte" in why("a\0b")
     (tmp_path / "loop").symlink_to("loop")
     assert why(tmp_path / "loop").startswith("unable to view")
+
+
+def test_a_name_of_megabytes_is_not_told_back_whole() -> None:
+    told = why("/" + "x" * 2_000_000)
+    assert told.endswith("`: File name too long (os error 36)")
+    assert len(told) < 10_000
     assert "too long" in why("x" * 5_000)
 
 

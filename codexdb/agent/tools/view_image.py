@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from codexdb.agent.model import ToolSpec
 from codexdb.agent.tools.images import IMAGE_BYTES_MAX, data_url, image_message, image_type
+from codexdb.agent.tools.patch.wording import shortened
 from codexdb.domain.foreign_file import open_regular
 from codexdb.domain.item import Item
 from codexdb.domain.validation import explain
@@ -78,15 +79,16 @@ async def view(call: ViewImage) -> Viewed | Refused:
 
 
 def _view(path: str) -> Viewed | Refused:
+    name = shortened(path)
     try:
         content = _read(Path(path))
     except OSError as error:
-        return Refused(f"unable to view `{path}`: {error.strerror} (os error {error.errno})")
+        return Refused(f"unable to view `{name}`: {error.strerror} (os error {error.errno})")
     except ValueError as error:  # also a zero byte in the path
-        return Refused(f"unable to view `{path}`: {error}")
+        return Refused(f"unable to view `{name}`: {error}")
     media_type = image_type(content)
     if media_type is None:
-        return Refused(f"unable to view `{path}`: it is no PNG, JPEG, GIF or WebP image")
+        return Refused(f"unable to view `{name}`: it is no PNG, JPEG, GIF or WebP image")
     message = image_message(f"The image at {path}:", [data_url(media_type, content)])
     return Viewed("The image follows in the next message.", message)
 
