@@ -10,7 +10,7 @@ from typing import Any
 
 from codexdb.testing.torture_client import SeenEvent, Sent
 from codexdb.testing.torture_person import Told
-from codexdb.testing.torture_script import final_text, is_final, question_of, work_of
+from codexdb.testing.torture_script import final_text, is_final, is_patch, patched, question_of, work_of
 
 Row = tuple[Any, ...]
 Rows = list[Row]
@@ -28,7 +28,9 @@ class Findings:
     delivered_twice: int = 0
     commands: int = 0
     run_twice: int = 0
-    unknown: int = 0  # commands that a kill cut off; the model was told so
+    unknown: int = 0  # commands and patches that a kill cut off; the model was told so
+    patches: int = 0
+    patches_cut_off: int = 0
     questions: int = 0
     open_at_kills: int = 0  # of them, those that a person had still to answer when a server was killed
     questions_lost: int = 0
@@ -141,12 +143,15 @@ def _commands(connection: sqlite3.Connection, marks: Path, findings: Findings) -
     for call_id, state, started_at_ms, ended_at_ms, turn in calls:
         findings.commands += started_at_ms is not None
         findings.unknown += state == "unknown"
+        findings.patches += is_patch(call_id)
+        findings.patches_cut_off += is_patch(call_id) and state == "unknown"
         if ended_at_ms is None:
             findings.broken.append(f"turn {turn}: call {call_id} has no outcome ({state})")
         if state == "succeeded" and lines[call_id] != 1:
             findings.broken.append(f"turn {turn}: call {call_id} succeeded and left {lines[call_id]} marks")
         if started_at_ms is None and lines[call_id]:
             findings.broken.append(f"turn {turn}: call {call_id} ran without being put on record")
+    findings.broken += [f"a patch has left {file} behind" for file in patched(marks).glob(".*")]
     for name, count in Counter(row[0] for row in calls).items():
         if count > 1:
             findings.broken.append(f"call {name} is {count} times on record")
@@ -324,8 +329,12 @@ def _events(connection: sqlite3.Connection, evidence: Evidence, findings: Findin
 
 
 def _left(marks: Path) -> Counter[str]:
-    """How often each command has left its mark."""
-    return Counter(marks.read_text(encoding="utf-8").split()) if marks.exists() else Counter()
+    """How often each command, and each patch, has left its mark."""
+    lines = marks.read_text(encoding="utf-8").split() if marks.exists() else []
+    for file in patched(marks).iterdir():
+        if is_patch(file.name):
+            lines += file.read_text(encoding="utf-8").split()[1:]
+    return Counter(lines)
 
 
 def _rows(connection: sqlite3.Connection, statement: str) -> Rows:

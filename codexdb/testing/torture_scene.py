@@ -104,7 +104,7 @@ class Scene:
         for turn in self.held_by(pid):
             if self._rows("SELECT 1 FROM tool_calls WHERE turn_id = ? AND state = 'started'", turn):
                 seen.add("call started")
-            elif self._rows("SELECT 1 FROM deltas WHERE turn_id = ?", turn):
+            elif self._rows("SELECT 1 FROM deltas WHERE turn_id = ? AND type <> 'patch_intent'", turn):
                 seen.add("streaming")
             else:
                 seen.add("between items")

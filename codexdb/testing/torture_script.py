@@ -4,6 +4,7 @@ A message carries its whole plan. So whichever server asks, and however often, t
 has to end with can be worked out from the messages that it holds.
 """
 
+import contextlib
 import json
 import re
 import shlex
@@ -16,10 +17,13 @@ from typing import cast
 from codexdb.testing.model_script import Answer, Call, Json, Step, say
 
 ASKING = 0.2  # the share of messages whose calls need a person's yes
+PATCHING = 0.3  # the share of the other calls that are patches
 
 _MARK = "torture:"
 _DONE = "Done with "
 _CHUNKS = re.compile(r"\S+\s*")
+_PATCH = ".patch"
+_ADDED_FILES = 150  # by each patch, so that it takes a while
 _NEEDS_A_YES = "false && rm -rf nothing; "  # deletes nothing, and is asked about like everything that could
 
 WAYS = ("form", "tool", "late")
@@ -31,7 +35,7 @@ class Work:
     """What one message asks for: calls one after another, then a final text in pieces."""
 
     name: str  # unique in the whole run
-    calls: Sequence[tuple[int, int, str]]  # ms that each command takes before and after its mark; what is asked
+    calls: Sequence[tuple[int, int, str]]  # ms that each command takes before and after its mark; its kind
     at_once: int  # calls in one answer of the model
     gap_ms: int  # before each piece of text
 
@@ -40,7 +44,10 @@ def some_work(rng: Random, name: str) -> Work:
     """Work of about half a second, and more where a person is needed for it."""
     asks = rng.random() < ASKING
     numbers = range(rng.choice((1, 1, 2) if asks else (0, 1, 1, 2, 2, 3)))
-    calls = [(rng.randint(0, 150), rng.randint(0, 150), _some_question(rng) if asks else "") for _ in numbers]
+    calls = [
+        (rng.randint(0, 150), rng.randint(0, 150), _some_question(rng) if asks else _PATCH * (rng.random() < PATCHING))
+        for _ in numbers
+    ]
     return Work(name, calls, rng.choice((1, 1, 2)), rng.choice((5, 15, 30, 60)))
 
 
@@ -58,7 +65,7 @@ def work_of(text: str) -> Work | None:
 
 
 def call_name(work: Work, number: int) -> str:
-    """The call's id, and the line that its command writes. It says what is to be answered, if a person is asked."""
+    """The call's id, and the line that it writes. It says what is to be answered, if a person is asked."""
     return f"{work.name}.{number}{work.calls[number][2]}"
 
 
@@ -74,7 +81,17 @@ def question_of(name: str) -> Question | None:
     """What is asked before the call of this name is made; None: nothing."""
     _, _, asked = name.partition(".")[2].partition(".")
     answer, _, way = asked.partition(".")
-    return Question(answer == "yes", way) if asked else None
+    return Question(answer == "yes", way) if way else None
+
+
+def is_patch(name: str) -> bool:
+    """Whether the call of this name is a patch."""
+    return name.endswith(_PATCH)
+
+
+def patched(marks: Path) -> Path:
+    """The folder of the files that patches change: one for each patch, which adds its line to it, and others."""
+    return marks.with_name("patched")
 
 
 def final_text(names: Iterable[str]) -> str:
@@ -90,10 +107,14 @@ def is_final(text: str) -> bool:
 
 
 class TortureModel:
-    """Answers requests of either wire. `marks` is the file to which the commands append their lines."""
+    """Answers requests of either wire. `marks` is the file to which the commands append their lines. What a patch
+    changes is there before it is asked for.
+    """
 
     def __init__(self, marks: Path) -> None:
         self._marks = shlex.quote(str(marks))
+        self._patched = patched(marks)
+        self._patched.mkdir()
 
     def __call__(self, body: Json) -> Step:
         pending, made = _outstanding(body)
@@ -109,9 +130,19 @@ class TortureModel:
     def _call(self, work: Work, number: int) -> Call:
         before_ms, after_ms, asked = work.calls[number]
         name = call_name(work, number)
+        if is_patch(name):
+            return Call(name, "apply_patch", json.dumps({"input": self._patch(name)}))
         script = f"sleep {before_ms / 1000}; echo {name} >> {self._marks}; sleep {after_ms / 1000}"
         script = _NEEDS_A_YES + script if asked else script
         return Call(name, "shell", json.dumps({"command": ["sh", "-c", script]}))
+
+    def _patch(self, name: str) -> str:
+        """Applied twice, it would leave two marks."""
+        file = self._patched / name
+        with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as fresh:
+            fresh.write("first\n")
+        added = "".join(f"*** Add File: {file}.{number}\n+added\n" for number in range(_ADDED_FILES))
+        return f"*** Begin Patch\n{added}*** Update File: {file}\n@@\n first\n+{name}\n*** End Patch\n"
 
 
 def _rest(text: str) -> str:

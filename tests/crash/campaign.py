@@ -31,6 +31,8 @@ def table(report: Report) -> str:
         ("commands run", found.commands),
         ("  run twice", found.run_twice),
         ("  outcome unknown", found.unknown),
+        ("patches among them", found.patches),
+        ("  cut off", found.patches_cut_off),
         ("questions asked", found.questions),
         ("  open at a kill", found.open_at_kills),
         ("  lost", found.questions_lost),
