@@ -12,10 +12,12 @@ from codexdb.cli.opening import run_with_store
 from codexdb.cli.transcript_html import as_html
 from codexdb.cli.transcript_markdown import as_markdown
 from codexdb.cli.transcript_view import as_json, as_text
-from codexdb.domain.errors import SessionNotFoundError
+from codexdb.config.database import database_path
+from codexdb.domain.errors import CodexDBError, SessionNotFoundError
 from codexdb.domain.json import encode
 from codexdb.domain.transcript import Transcript, Turn
 from codexdb.service.transcript import read_transcript
+from codexdb.store.backup import refuse_own
 from codexdb.store.database import Store
 from codexdb.store.listing import ListedSession, listed
 
@@ -109,7 +111,10 @@ def export(db: str | None, session: str, form: str, target: Path | None) -> int:
         screen.write(text)
         return 0
     try:
+        refuse_own(database_path(db), target)
         target.write_text(text, encoding="utf-8")
+    except CodexDBError as error:
+        raise click.ClickException(error.message) from error
     except OSError as error:
         raise click.ClickException(f"{target} cannot be written: {error.strerror}") from error
     screen.write(f"Wrote {target}, {len(text.encode()):,} bytes.\n", err=True)

@@ -17,6 +17,7 @@ from codexdb.store.locks import beside
 from codexdb.store.pragmas import open_for_writing, read_only_uri
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
+_LOCKS = (".wlock", ".wlock.next", ".schema.lock")
 _BACKUP = ".backup"
 _PART = ".part"  # not complete yet
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -34,7 +35,20 @@ def back_up(path: Path, progress: Progress, target: Path | None = None) -> Path:
         StoreRefusedError: the target exists or cannot be written, or there is no room for it.
     """
     found = revision.look(path) or "empty"
-    return keep_beside(path, found, progress) if target is None else _keep(path, target, progress)
+    if target is None:
+        return keep_beside(path, found, progress)
+    refuse_own(path, target)
+    return _keep(path, target, progress)
+
+
+def refuse_own(path: Path, target: Path) -> None:
+    """Refuse to write to a file that belongs to the database. SQLite takes a journal of that name for its own.
+
+    Raises:
+        StoreRefusedError: `target` is the database, or one of its side files, there or not.
+    """
+    if target.resolve() in {beside(path, suffix).resolve() for suffix in ("", *SIDE_FILES, *_LOCKS)}:
+        raise StoreRefusedError(f"{target} belongs to the database {path}. Name another file.")
 
 
 def keep_beside(path: Path, what: str, progress: Progress) -> Path:

@@ -88,6 +88,8 @@ def test_a_backup_overwrites_nothing(kept: Path, tmp_path: Path) -> None:
     target.write_text("Dear reader")
     assert "exists already" in refused(kept, "backup", str(target))
     assert target.read_text() == "Dear reader"
+    for suffix in ("", "-wal", "-shm", "-journal", ".wlock", ".schema.lock"):
+        assert "belongs to the database" in refused(kept, "backup", f"{kept}{suffix}")
     assert "There is no folder" in refused(kept, "backup", str(tmp_path / "none" / "copy.sqlite3"))
     assert not list(tmp_path.glob("*.part"))
 

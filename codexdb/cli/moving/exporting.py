@@ -14,6 +14,7 @@ from codexdb.cli.finding import find_id
 from codexdb.cli.moving.exports import header, last_line, line_of
 from codexdb.cli.moving.progress import Progress
 from codexdb.cli.opening import run_with_store
+from codexdb.store.backup import refuse_own
 from codexdb.store.database import Store
 from codexdb.store.export import Exported, chosen, rows_of
 from codexdb.store.readers import Snapshot
@@ -23,6 +24,8 @@ def export(db: str | None, wanted: Sequence[str] | None, output: Path | None) ->
     """Write these sessions, or all; returns the exit code. The file is there whole or not at all."""
 
     async def run(store: Store) -> None:
+        if output is not None:
+            refuse_own(store.path, output)
         ids = None if wanted is None else [await find_id(store.readers, each) for each in wanted]
         async with store.readers.snapshot() as snapshot:
             sessions = await chosen(snapshot, ids)
