@@ -4,8 +4,8 @@ import glob
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,19 +69,38 @@ def _keep(path: Path, target: Path, progress: Progress) -> Path:
     if not target.parent.is_dir():
         raise StoreRefusedError(f"There is no folder {target.parent}.")
     refuse_full(path, target.parent, 2)
-    part = beside(target, _PART)
     try:
-        remove(part)
-        revision.create_file(part)
-        _copy(path, part, progress)
-        to_disk(part)
-        part.rename(target)
+        with _part_of(target) as part:
+            _copy(path, part, progress)
         to_disk(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The backup {target} cannot be written: {error}.") from error
-    finally:
-        remove(part)
     return target
+
+
+@contextmanager
+def _part_of(target: Path) -> Generator[Path]:
+    """A new file beside the target, whose name it takes at the end. One that was left there is removed, be it by a dead
+    process or by one that makes the same copy now: that one is refused, for what lies there is not its own.
+    """
+    part = beside(target, _PART)
+    remove(part)
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield part
+        os.fsync(descriptor)
+        if target.exists() or not _is_at(descriptor, part):
+            raise StoreRefusedError(f"Another process makes the backup {target} as well.")
+        part.rename(target)
+    finally:
+        if _is_at(descriptor, part):
+            remove(part)
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the file that is open is still the one of this name."""
+    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def refuse_full(path: Path, folder: Path, times: int) -> None:
@@ -110,6 +129,7 @@ def _copy(path: Path, target: Path, progress: Progress) -> None:
         closing(sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)) as source,
         closing(sqlite3.connect(target)) as copy,
     ):
+        copy.execute("PRAGMA journal_mode=OFF").fetchall()  # it is whole, or thrown away
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         source.backup(copy, pages=BACKUP_PAGES_AT_ONCE, progress=_told(path, "backup", progress))

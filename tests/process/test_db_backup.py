@@ -5,12 +5,14 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from codexdb.domain.errors import StoreRefusedError
 from codexdb.store import backup, revision
 from codexdb.store.restore import ENDED
 from codexdb.testing.model_script import Hang, say
@@ -92,6 +94,35 @@ def test_a_backup_overwrites_nothing(kept: Path, tmp_path: Path) -> None:
         assert "belongs to the database" in refused(kept, "backup", f"{kept}{suffix}")
     assert "There is no folder" in refused(kept, "backup", str(tmp_path / "none" / "copy.sqlite3"))
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_of_two_that_make_the_same_backup_one_is_refused_and_the_file_is_whole(kept: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy.sqlite3"
+    others: list[subprocess.CompletedProcess[str]] = []
+
+    def meanwhile(_what: str, _done: int, _total: int) -> None:
+        if not others:
+            others.append(db(kept, "backup", str(target)))
+
+    with pytest.raises(StoreRefusedError, match="as well"):
+        backup.back_up(kept, meanwhile, target)
+    assert others[0].returncode == 0, others[0].stderr
+    assert contents(target) == contents(kept)
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_backup_that_another_has_begun_anew_is_not_called_complete(kept: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copy.sqlite3"
+
+    def begun_anew(_what: str, _done: int, _total: int) -> None:
+        backup.remove(tmp_path / "copy.sqlite3.part")
+        (tmp_path / "copy.sqlite3.part").touch()
+
+    with pytest.raises(StoreRefusedError, match="as well"):
+        backup.back_up(kept, begun_anew, target)
+    assert list(tmp_path.glob("copy*")) == [tmp_path / "copy.sqlite3.part"], (
+        "what the other one has begun is left to it"
+    )
 
 
 def test_a_backup_is_of_one_instant_and_ends_however_much_is_written(
