@@ -57,9 +57,11 @@ class Transaction:
             raise
         finally:
             if attempt.undone:
-                self._connection.execute("ROLLBACK TO attempt")
                 del self.announcements[announced:]
-            self._connection.execute("RELEASE attempt")
+            if self._connection.in_transaction:  # a full disk has SQLite take all of it back
+                if attempt.undone:
+                    self._connection.execute("ROLLBACK TO attempt")
+                self._connection.execute("RELEASE attempt")
 
     def run(self, statement: Statement, **parameters: object) -> int:
         """Execute and return the number of changed rows."""

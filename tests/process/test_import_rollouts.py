@@ -331,6 +331,37 @@ def test_paths_that_lead_nowhere_are_faults(home: Path) -> None:
     assert f"{home / 'nothing.jsonl'}: " in result.stderr
 
 
+def test_a_name_that_is_no_text_is_a_fault_and_the_others_are_imported(home: Path, database: Path) -> None:
+    folder = home / "kept"
+    written(folder, 1, old(1, message("user", "first")))
+    os.rename(written(folder, 2, old(2, message("user", "second"))), os.fsencode(folder) + b"/rollout-\xff.jsonl")  # noqa: PTH104 - bytes
+    written(folder, 3, old(3, message("user", "third")))
+    result = sessions(home, "import", folder)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert "is no UTF-8" in result.stderr
+    assert rows(database, "SELECT count(*) FROM sessions") == [(2,)]
+    assert [each["faults"] == [] for each in taken_in(home, folder)[:-1]] == [True, True, False]
+
+
+def test_a_full_disk_is_told_in_a_sentence(home: Path, database: Path) -> None:
+    sound = written(home / "kept", 1, old(1, message("user", "first")))
+    large = written(home / "large", 2, old(2, *(message("user", "x" * 2_000_000) for _ in range(20))))
+    taken_in(home, sound)
+    result = subprocess.run(
+        ["prlimit", f"--fsize={8_000_000}", *argv("import", large)],
+        cwd=home,
+        env=in_home(home),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False), result.stderr
+    assert f"{large}: " in result.stderr
+    assert unsound(database) == []
+    assert taken_in(home, sound, large)[-1]["imported"] == 1
+
+
 # -- many --------------------------------------------------------------------------------------------------------------
 
 

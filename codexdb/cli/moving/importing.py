@@ -179,7 +179,7 @@ def _refused(found: Found, outcome: Outcome) -> Fault:
 def _told(found: Found, outcome: Outcome | None) -> JsonObject:
     unseen = dict(found.what.unseen) if isinstance(found.what, Converted) else {}
     return {
-        "file": str(found.path),
+        "file": os.fsencode(found.path).decode(errors="replace"),
         "session_id": None if outcome is None else outcome.session_id,
         "outcome": None if outcome is None else outcome.became.value,
         "faults": [{"line": fault.line, "reason": fault.reason} for fault in found.faults],
@@ -203,6 +203,8 @@ def _is_export(path: Path) -> bool:
 
 
 def _read_rollout(path: Path, defaults: SessionSettings) -> Found:
+    if not _is_text(path.name):
+        return Found(path, None, [Fault(path, 0, "a rollout is known again by its name, and this one is no UTF-8")])
     file = read_rollout(path)
     if isinstance(file, Fault):
         return Found(path, None, [file])
@@ -210,6 +212,15 @@ def _read_rollout(path: Path, defaults: SessionSettings) -> Found:
         return Found(path, converted(file, defaults), list(file.faults))
     except BadLineError as error:
         return Found(path, None, [*file.faults, Fault(path, 0, f"no session can be made of it: {error}")])
+
+
+def _is_text(name: str) -> bool:
+    """Whether all bytes of a file's name are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _next(each: Iterator[_T]) -> _T | None:
