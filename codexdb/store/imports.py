@@ -92,7 +92,13 @@ def _inserting(kind: Kind) -> Statement:
 
 _INSERT = {name: _inserting(kind) for name, kind in KINDS.items()}
 _KEY = Statement(select(sessions.c.id).where(sessions.c.public_id == bindparam("session")))
-_TURN_KEY = Statement(select(turns.c.id).where(turns.c.public_id == bindparam("turn")))
+_line = select(sessions.c.forked_from_id.label("id")).where(sessions.c.id == bindparam("session_key"))
+_forks_of = _line.cte("line", recursive=True)
+_line_of = _forks_of.union(select(sessions.c.forked_from_id).where(sessions.c.id == _forks_of.c.id))
+# Of those that it was forked from alone: when they are deleted, what was shared is disowned, and in no other session.
+_TURN_KEY = Statement(
+    select(turns.c.id).where(turns.c.public_id == bindparam("turn"), turns.c.session_id.in_(select(_line_of.c.id)))
+)
 _HOLD = Statement(
     update(sessions).where(sessions.c.id == bindparam("session_key")).values(active_turn_id=bindparam("turn_key"))
 )
@@ -268,6 +274,7 @@ class _Keys:
         self._transaction = transaction
         self.session = 0
         self.turns: dict[int, int] = {ELSEWHERE: ELSEWHERE}
+        self._shared: dict[str, int] = {}  # turns of those that it was forked from
 
     def columns(self, kind: Kind, fields: Mapping[str, object]) -> dict[str, object]:
         """The values of a row's columns."""
@@ -282,5 +289,8 @@ class _Keys:
             return value
         if isinstance(value, int):
             return self.turns[value]
-        found = self._transaction.one(_TURN_KEY, turn=value)
-        return ELSEWHERE if found is None else found[0]
+        turn = str(value)
+        if turn not in self._shared:
+            found = self._transaction.one(_TURN_KEY, turn=turn, session_key=self.session)
+            self._shared[turn] = ELSEWHERE if found is None else cast("int", found[0])
+        return self._shared[turn]

@@ -148,6 +148,26 @@ def test_what_was_open_ends_as_interrupted_and_nothing_runs_twice(
     assert exported(third) == text
 
 
+def test_a_fork_refers_to_no_session_that_it_is_no_fork_of_here(home: Path, other: Path, server: StartServer) -> None:
+    client = server()
+    source = opened(client, "hello")
+    between = str(ask(client, "conversation_fork", source)["conversation_id"])
+    fork = str(ask(client, "conversation_fork", between)["conversation_id"])
+    (home / "between.jsonl").write_bytes(exported(home, between))
+    (home / "all.jsonl").write_bytes(exported(home))
+    told = taken_in(other, home / "between.jsonl", home / "all.jsonl")
+    assert [each["outcome"] for each in told[:-1]] == ["imported", "imported", "unchanged", "imported"]
+    there = database_of(other)
+    assert sessions(other, "delete", "--yes", source).returncode == 0
+    (other / "config.toml").write_bytes((home / "config.toml").read_bytes())
+    with ServerProcess(other) as again:
+        again.initialize()
+        opened(again, "something else")  # whose turn is given the key of the deleted one
+    query = "SELECT i.text FROM items AS i JOIN turns AS t ON t.id = i.turn_id WHERE i.session_id <> t.session_id"
+    assert rows(there, query) == []
+    assert (fork,) in rows(there, "SELECT s.public_id FROM items AS i JOIN sessions AS s ON s.id = i.session_id")
+
+
 def test_other_content_under_the_same_id_is_refused(home: Path, other: Path, server: StartServer) -> None:
     client = server()
     session = opened(client, "hello")
