@@ -109,9 +109,21 @@ def _looking(path: Path) -> Generator[sqlite3.Connection]:
     try:
         yield connection
     finally:
-        with closing(FileLock(beside(path, ".wlock"))) as lock:
-            lock.lock(STORE_BUSY_MS)
+        with _writers_kept_off(path):
             connection.close()
+
+
+@contextmanager
+def _writers_kept_off(path: Path) -> Generator[None]:
+    """For some seconds at most. Whoever may not write beside the file makes no checkpoint either, and needs no lock."""
+    try:
+        lock = FileLock(beside(path, ".wlock"))
+    except OSError:
+        yield
+        return
+    with closing(lock):
+        lock.lock(STORE_BUSY_MS)
+        yield
 
 
 def _references(connection: sqlite3.Connection, progress: Progress) -> Rows:

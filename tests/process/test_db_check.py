@@ -2,6 +2,7 @@
 # ruff: noqa: S608 - the statements are our own
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -17,7 +18,9 @@ from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
 from tests.migration.make_release import RELEASED
-from tests.process.kept import copied, db, fill
+from tests.process import command
+from tests.process.command import on_file
+from tests.process.kept import argv, copied, db, fill
 from tests.process.talking import begin
 
 ENDED = "(SELECT min(id) FROM turns WHERE state = 'completed')"
@@ -175,6 +178,23 @@ def test_servers_work_on_meanwhile(server: StartServer, model: ScriptedModel, da
     model.release()
     assert process.wait_response(1)["result"]["structuredContent"]["content"] == "done"
     assert wrong(database) == set()
+
+
+def test_whoever_may_only_read_can_check(kept: Path) -> None:
+    as_root = os.geteuid() == 0  # whom the kernel lets write anything, unless that is given up
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if as_root else []
+    with closing(sqlite3.connect(kept)) as owner:  # who has it open: its log is there
+        owner.execute("SELECT 1 FROM sessions").fetchall()
+        for path in (*kept.parent.iterdir(), kept.parent):
+            if as_root:
+                os.chown(path, 65534, 65534)
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        try:
+            result = command.run([*unprivileged, *argv("check")], on_file(kept))
+        finally:
+            kept.parent.chmod(0o700)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith("All is well.\n")
 
 
 def test_what_cannot_be_checked_is_told_in_a_sentence(tmp_path: Path) -> None:
