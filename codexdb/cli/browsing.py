@@ -9,6 +9,7 @@ import click
 from codexdb.cli import screen, wording
 from codexdb.cli.finding import find_id
 from codexdb.cli.opening import run_with_store
+from codexdb.cli.target import written
 from codexdb.cli.transcript_html import as_html
 from codexdb.cli.transcript_markdown import as_markdown
 from codexdb.cli.transcript_view import as_json, as_text
@@ -17,7 +18,6 @@ from codexdb.domain.errors import CodexDBError, SessionNotFoundError
 from codexdb.domain.json import encode
 from codexdb.domain.transcript import Transcript, Turn
 from codexdb.service.transcript import read_transcript
-from codexdb.store.backup import refuse_own
 from codexdb.store.database import Store
 from codexdb.store.listing import ListedSession, listed
 
@@ -111,8 +111,8 @@ def export(db: str | None, session: str, form: str, target: Path | None) -> int:
         screen.write(text)
         return 0
     try:
-        refuse_own(database_path(db), target)
-        target.write_text(text, encoding="utf-8")
+        with written(target, database_path(db)) as file:
+            file.write(text)
     except CodexDBError as error:
         raise click.ClickException(error.message) from error
     except OSError as error:

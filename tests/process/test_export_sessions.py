@@ -214,20 +214,6 @@ def test_names_that_are_not_there_are_said_and_nothing_is_written(home: Path, se
     assert [each.name for each in home.glob(".out*")] == []
 
 
-@pytest.mark.parametrize("form", ["jsonl", "markdown", "html"])
-def test_an_export_never_takes_the_place_of_the_database(
-    form: str, home: Path, server: StartServer, database: Path
-) -> None:
-    session = opened(server(), "hello")
-    link = home / "link"
-    link.symlink_to(database)
-    for target in (database, link, database.with_name(f"{database.name}-wal")):
-        result = sessions(home, "export", session, "--format", form, "-o", target)
-        assert result.returncode == 1
-        assert f"{target} belongs to the database" in result.stderr
-    assert rows(database, "SELECT public_id FROM sessions") == [(session,)]
-
-
 def test_a_reader_that_has_seen_enough_is_no_fault(home: Path, server: StartServer) -> None:
     opened(server(), "x" * 1_000_000)
     with subprocess.Popen(

@@ -1,7 +1,10 @@
 """`codexdb sessions export`: Markdown and HTML for readers, whatever a session holds."""
 
 import json
+import os
 import re
+import stat
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -143,6 +146,31 @@ def test_a_file_that_cannot_be_written_is_told(scene: Scene, tmp_path: Path) -> 
     result = scene.sessions("export", scene.session, "--format", "html", "-o", str(target))
     assert result.returncode == 1
     assert f"{target} cannot be written: No such file or directory" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["jsonl", "markdown", "html"])
+def test_no_export_takes_the_place_of_the_database_or_of_a_device(scene: Scene, tmp_path: Path, form: str) -> None:
+    database = scene.home / "codexdb" / "codexdb.sqlite3"
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(database)
+    for own in (database, link, database.with_name(f"{database.name}-wal")):
+        refused = scene.sessions("export", scene.session, "--format", form, "-o", str(own))
+        assert refused.returncode == 1
+        assert f"{own} belongs to the database" in refused.stderr
+    assert scene.sessions("show", scene.session).returncode == 0
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert scene.sessions("export", scene.session, "--format", form, "-o", str(pipe)).returncode == 0
+        read, _ = reader.communicate(timeout=TIMEOUT_S)
+    assert FIRST in read
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "markdown", "html"])
+def test_an_exported_file_is_for_its_owner_alone(scene: Scene, tmp_path: Path, form: str) -> None:
+    target = tmp_path / "session"
+    assert scene.sessions("export", scene.session, "--format", form, "-o", str(target)).returncode == 0
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 def test_a_session_without_turns_is_a_page_too(server: StartServer, home: Path) -> None:

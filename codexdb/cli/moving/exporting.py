@@ -3,10 +3,8 @@
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import IO
 
 import click
 
@@ -14,7 +12,7 @@ from codexdb.cli.finding import find_id
 from codexdb.cli.moving.exports import header, last_line, line_of
 from codexdb.cli.moving.progress import Progress
 from codexdb.cli.opening import run_with_store
-from codexdb.store.backup import refuse_own
+from codexdb.cli.target import written
 from codexdb.store.database import Store
 from codexdb.store.export import Exported, chosen, rows_of
 from codexdb.store.readers import Snapshot
@@ -24,13 +22,11 @@ def export(db: str | None, wanted: Sequence[str] | None, output: Path | None) ->
     """Write these sessions, or all; returns the exit code. The file is there whole or not at all."""
 
     async def run(store: Store) -> None:
-        if output is not None:
-            refuse_own(store.path, output)
         ids = None if wanted is None else [await find_id(store.readers, each) for each in wanted]
         async with store.readers.snapshot() as snapshot:
             sessions = await chosen(snapshot, ids)
             together = None if ids is None else frozenset(ids)
-            with _opened(output) as write:
+            with _opened(output, store.path) as write:
                 write(header())
                 with Progress("Exporting", "sessions", len(sessions), shown=output is not None) as progress:
                     for session in sessions:
@@ -59,25 +55,11 @@ async def _write(
 
 
 @contextlib.contextmanager
-def _opened(output: Path | None) -> Generator[Callable[[str], object]]:
-    """Where lines go. A file takes its name, and the place of an earlier one, when it is whole; it is its owner's."""
+def _opened(output: Path | None, database: Path) -> Generator[Callable[[str], object]]:
+    """Where lines go."""
     if output is None:
         yield sys.stdout.write
         sys.stdout.flush()
         return
-    descriptor, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)  # with mode 0600
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            yield file.write
-            _settle(file)
-        partial.replace(output)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def _settle(file: IO[str]) -> None:
-    """Put what was written on the disk: an export may be all that is left of a session."""
-    file.flush()
-    os.fsync(file.fileno())
+    with written(output, database) as file:
+        yield file.write
