@@ -25,7 +25,7 @@ from codexdb.domain.transcript import (
 )
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"  # whatever a text holds
-_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```([^\n]*)$", re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _KINDS = {"+": "add", "-": "del", "@": "place"}
 _STEPS = {"completed": "done", "in_progress": "now"}
@@ -179,11 +179,16 @@ def _whole(command: str) -> str:
 
 def _prose(text: str) -> str:
     """What somebody said. Of its Markdown only code is set apart; the rest reads well as it is."""
-    shown, at = "", 0
-    for block in _BLOCK.finditer(text):
-        shown += _paragraphs(text[at : block.start()]) + f'<pre class="given">{_text(block[1])}</pre>\n'
-        at = block.end()
-    return shown + _paragraphs(text[at:])
+    shown: list[str] = []
+    at, begun = 0, None
+    for fence in _FENCE.finditer(text):  # in one pass: a text may have any number of fences that nothing closes
+        if begun is None:
+            begun = fence
+        elif not fence[1].strip():
+            code = text[begun.end() + 1 : fence.start()]
+            shown += [_paragraphs(text[at : begun.start()]), f'<pre class="given">{_text(code)}</pre>\n']
+            at, begun = fence.end(), None
+    return "".join(shown) + _paragraphs(text[at:])
 
 
 def _paragraphs(text: str) -> str:

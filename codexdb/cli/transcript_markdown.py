@@ -20,7 +20,7 @@ from codexdb.domain.transcript import (
     Turn,
 )
 
-_FENCES = re.compile(r"^\s*(`{3,})", re.MULTILINE)
+_FENCES = re.compile(r"^[^\S\n]*(`{3,})", re.MULTILINE)  # of one line: blank lines would be read again from each
 _CODE_OR_TAG = re.compile(r"```.*?```|`[^`\n]*`|<", re.DOTALL)
 _BOXES = {"completed": "x"}
 

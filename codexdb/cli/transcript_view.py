@@ -198,13 +198,15 @@ class _Page:
 
 def _wrapped(line: str, room: int) -> Iterator[str]:
     """The line in pieces, between words where that can be. Many times faster than `textwrap`."""
-    room = max(20, room)
-    while len(line) > room:
-        cut = line.rfind(" ", 0, room + 1)
-        cut = cut if cut > 0 and not line[:cut].isspace() else room
-        yield line[:cut]
-        line = line[cut:].lstrip(" ")
-    yield line
+    room, at = max(20, room), 0
+    while len(line) - at > room:
+        cut = line.rfind(" ", at, at + room + 1)
+        cut = cut if cut > at and not line[at:cut].isspace() else at + room
+        yield line[at:cut]
+        at = cut
+        while line.startswith(" ", at):
+            at += 1
+    yield line[at:]
 
 
 def _ends(lines: Sequence[str]) -> Sequence[str]:

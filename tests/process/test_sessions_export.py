@@ -17,7 +17,7 @@ from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
 from tests.process.browser import dom
 from tests.process.scene import ANSWER, FIRST, Scene, playing, sessions
-from tests.process.talking import opened, shell
+from tests.process.talking import opened, reply, shell
 
 TIMEOUT_S = 60
 HOSTILE = '</pre></code><script>document.title="owned"</script><img src=x onerror="owned()">\x1b[2J\x07&amp;"\'```'
@@ -130,6 +130,19 @@ def test_nothing_that_a_session_holds_becomes_html_of_the_markdown(home: Path, h
     assert "owned" in outside
     assert re.findall(r"(?<!\\)<\w", outside) == []
     assert set("\x1b\x07").isdisjoint(text)
+
+
+def test_what_is_written_to_hold_up_an_export_does_not(
+    server: StartServer, home: Path, model: ScriptedModel, tmp_path: Path
+) -> None:
+    model.add(say("```open\n" * 150_000), say("\n" * 600_000 + "end"), say("```py\nblock\n```\nafter"))
+    session = opened(server(), "many fences", cwd=str(tmp_path))
+    process = server()
+    reply(process, session, "many lines")
+    reply(process, session, "code")
+    page = sessions(home, "export", session, "--format", "html").stdout
+    assert '<pre class="given">block\n</pre>\n<p class="said">after</p>' in page
+    assert "after" in sessions(home, "export", session, "--format", "markdown").stdout
 
 
 def test_a_browser_shows_the_page_and_runs_nothing(home: Path, hostile: str, tmp_path: Path) -> None:
