@@ -275,6 +275,8 @@ def _question(row: QuestionFacts | None, asked: JsonObject) -> Question | None:
 
 
 def _output(call: CallFacts) -> Output:
+    if call.output_chars < 0:
+        return _cut(call.head)
     left_out = call.output_chars - len(call.head) - len(call.tail)
     return Output(call.head, call.tail, left_out) if call.output_chars else _NOTHING
 

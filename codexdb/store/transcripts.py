@@ -66,7 +66,7 @@ class ItemFacts:
 
 @dataclass(frozen=True, slots=True)
 class CallFacts:
-    """A tool call. Of a long output only both ends are read."""
+    """A tool call. Of a long output only both ends are read. `output_chars` is -1 where `head` is all of it."""
 
     key: int
     item_key: int | None
@@ -211,7 +211,11 @@ _ITEMS = Statement(
     .where(_shown_items)
     .order_by(items.c.seq)
 )
-_output_chars = func.coalesce(func.length(tool_calls.c.output), 0)
+# SQLite's length() and substr() end at a NUL: an output with one, such as `find -print0` prints, is read as a whole.
+_output_chars = case(
+    (func.instr(tool_calls.c.output, func.char(0)) > 0, text("-1")),
+    else_=func.coalesce(func.length(tool_calls.c.output), 0),
+)
 _CALLS = Statement(
     select(
         tool_calls.c.id,

@@ -210,6 +210,29 @@ def test_of_a_long_output_both_ends_are_read(server: StartServer, home: Path, mo
     assert "  │ last\n" in plain
 
 
+@pytest.mark.parametrize(
+    ("script", "head", "tail", "more"),
+    [
+        (r"printf 'a\0b\0'", "a\0b\0", "", False),
+        (r"printf '\0last'", "\0last", "", False),
+        (r"printf 'first\0'; yes | head -c 100000; printf '\0last'", "first\0", "\0last", True),
+    ],
+)
+def test_an_output_does_not_end_where_it_has_a_nul(
+    server: StartServer, home: Path, model: ScriptedModel, script: str, head: str, tail: str, *, more: bool
+) -> None:
+    model.add(call_tools(shell("c1", "sh", "-c", script)), say("done"))
+    session = opened(server(), "print")
+    (command,) = [
+        each for each in objects(sessions(home, "show", session, "--json").stdout) if each["type"] == "command"
+    ]
+    output = cast("Json", command["output"])
+    assert str(output["head"]).startswith(head)
+    assert str(output["tail"]).endswith(tail)
+    assert (cast("int", output["left_out_chars"]) > 80_000) is more
+    assert (cast("int", output["left_out_chars"]) == 0) is not more
+
+
 def test_messages_that_wait_and_such_that_were_taken_back_are_told(
     server: StartServer, home: Path, model: ScriptedModel
 ) -> None:
