@@ -18,6 +18,7 @@ from codexdb.store.invariants import INVARIANTS, TEXT_INDEX, WORDS
 from codexdb.store.locks import FileLock, beside
 from codexdb.store.pragmas import read_only_uri
 from codexdb.store.queries import STEPS_BETWEEN_LOOKS
+from codexdb.store.text_index import SHADOWS
 
 PART = "WITH sessions AS NOT MATERIALIZED (SELECT * FROM main.sessions WHERE id BETWEEN ? AND ?)\n"
 """Before a query of `invariants`: it then sees these sessions alone."""
@@ -27,6 +28,11 @@ _DAMAGED = (
     "(`codexdb db restore`)."
 )
 _DANGLING = "A program that wrote with foreign keys off has done this. Delete these rows, or restore a backup."
+SCHEMA = "the schema is whole"
+_DRIFTED = (
+    "A program has changed the schema, so that what it guards is not guarded any more. Export all sessions (`codexdb "
+    "sessions export --all -o FILE`) and import them into a new database, or restore a backup (`codexdb db restore`)."
+)
 _UNUSABLE = "The check itself failed, as it does on a damaged file. " + _DAMAGED
 
 Rows = Iterator[JsonObject]
@@ -52,10 +58,13 @@ def check(path: Path, progress: Progress, *, quick: bool) -> Iterator[Finding]:
         StoreRefusedError, StoreBusyError: there is no such database, or it cannot be read.
         KeyboardInterrupt: it was interrupted at the terminal.
     """
-    revision.look(path)
+    found = revision.look(path)
     uri = read_only_uri(path)
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=STORE_BUSY_MS / 1000)) as connection:
         connection.set_progress_handler(lambda: 0, STEPS_BETWEEN_LOOKS)  # Python notices an interrupt only in Python
+        if found == revision.HEAD:  # how older ones were made, only the migrations know
+            holds = "Each table, index, view and trigger is as codexdb makes it; others may stand beside them."
+            yield _finding(SCHEMA, holds, _DRIFTED, lambda: _schema(connection))
         yield from _looks(connection, path, progress, quick=quick)
 
 
@@ -85,6 +94,23 @@ def _finding(name: str, holds: str, advice: str, rows: Callable[[], Rows]) -> Fi
             raise KeyboardInterrupt from error
         return Finding(name, holds, count + 1, [*shown, {"error": str(error)}], _UNUSABLE)
     return Finding(name, holds, count, shown, advice)
+
+
+def _schema(connection: sqlite3.Connection) -> Rows:
+    with closing(sqlite3.connect(":memory:")) as new:
+        for statement in revision.snapshot_statements():
+            new.execute(statement)
+        wanted = _objects(new)
+    there = _objects(connection)
+    for (kind, name), ddl in wanted.items():
+        if there.get((kind, name)) != ddl:
+            yield {"type": kind, "name": name, "found": "changed" if (kind, name) in there else "missing"}
+
+
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """What our statements have made: type and name, and the statement."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name")
+    return {(kind, name): ddl for kind, name, ddl in rows if name not in SHADOWS}
 
 
 def _integrity(path: Path, kind: str, progress: Progress) -> Rows:

@@ -7,9 +7,10 @@ _HEAD = """\
 
 Made from `codexdb/store/invariants.py` by `python -m tests.docs.generate`; do not edit.
 
-`codexdb db check` looks at the file (`PRAGMA integrity_check`), at the foreign keys (`PRAGMA foreign_key_check`), and
-runs the queries below. Each finds rows that must not be: it returns none on a sound database, at any instant, also
-while servers run. They can be run by hand, with `codexdb db sql` or any SQLite.
+`codexdb db check` compares the schema with what codexdb makes, looks at the file (`PRAGMA integrity_check`) and at
+the foreign keys (`PRAGMA foreign_key_check`), and runs the queries below. Each finds rows that must not be: it returns
+none on a sound database, at any instant, also while servers run. They can be run by hand, with `codexdb db sql` or
+any SQLite.
 
 Items are not in the list of references: those of a fork keep the `turn_id` of the session that they were copied from,
 which may have been deleted since.

@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from codexdb.domain.limits import FINDINGS_SHOWN
-from codexdb.store.check import PART
+from codexdb.store.check import PART, SCHEMA
 from codexdb.store.invariants import INVARIANTS, TEXT_INDEX, WORDS, Invariant
 from codexdb.testing.model_script import Hang, say
 from codexdb.testing.scripted_model import ScriptedModel
@@ -29,6 +30,7 @@ CALL = f"(SELECT id FROM tool_calls WHERE turn_id = {ENDED})"
 DELTA = "INSERT INTO deltas SELECT session_id, {}, 1, 0, 0, 'agent_message_delta', 'x', 0 FROM turns WHERE id = {}"
 
 BROKEN = {
+    SCHEMA: ["DROP TRIGGER items_found"],
     "one turn holds a session": [f"UPDATE sessions SET active_turn_id = NULL WHERE active_turn_id = {WAITING}"],
     "a free session has no queue": [
         f"UPDATE sessions SET active_turn_id = NULL WHERE active_turn_id = {WAITING}",
@@ -74,10 +76,13 @@ def spoil(path: Path, statements: Iterable[str]) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("PRAGMA ignore_check_constraints=ON")
-        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%_legal_moves'").fetchall():
+        guards = connection.execute("SELECT name, sql FROM sqlite_schema WHERE name LIKE '%_legal_moves'").fetchall()
+        for name, _ in guards:
             connection.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             assert connection.execute(statement).rowcount != 0, statement
+        for _, trigger in guards:
+            connection.execute(trigger)
 
 
 def findings(path: Path, *arguments: str) -> dict[str, dict[str, object]]:
@@ -102,8 +107,22 @@ def test_a_database_of_a_real_server_is_sound(kept: Path) -> None:
 
 def test_a_database_of_the_first_schema_can_be_checked(tmp_path: Path) -> None:
     path = copied(RELEASED / "0001.sqlite3", tmp_path / "old.sqlite3")
-    assert set(findings(path)) == set(BROKEN) - {TEXT_INDEX.name}
+    assert set(findings(path)) == set(BROKEN) - {TEXT_INDEX.name, SCHEMA}
     assert wrong(path) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DROP INDEX turns_one_holds_session", "index turns_one_holds_session missing"),
+        ("DROP VIEW transcript", "view transcript missing"),
+        ("ALTER TABLE workers ADD COLUMN mine TEXT", "table workers changed"),
+    ],
+)
+def test_what_has_drifted_from_the_schema_is_named(kept: Path, statement: str, told: str) -> None:
+    spoil(kept, [statement, "CREATE VIEW mine AS SELECT 1"])
+    (row,) = cast("list[dict[str, str]]", findings(kept)[SCHEMA]["rows"])
+    assert " ".join(row.values()) == told
 
 
 @pytest.mark.parametrize("name", BROKEN)
