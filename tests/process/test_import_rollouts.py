@@ -331,6 +331,14 @@ def test_paths_that_lead_nowhere_are_faults(home: Path) -> None:
     assert f"{home / 'nothing.jsonl'}: " in result.stderr
 
 
+def test_the_database_itself_is_not_opened_as_a_file(home: Path, database: Path) -> None:
+    """Closing it would drop the locks that SQLite has on it."""
+    taken_in(home, written(home / "kept", 1, old(1, message("user", "first"))))
+    result = sessions(home, "import", database)
+    assert result.returncode == 1
+    assert "it belongs to this server's database" in result.stderr
+
+
 def test_a_name_that_is_no_text_is_a_fault_and_the_others_are_imported(home: Path, database: Path) -> None:
     folder = home / "kept"
     written(folder, 1, old(1, message("user", "first")))

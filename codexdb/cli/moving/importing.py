@@ -20,6 +20,7 @@ from codexdb.cli.opening import run_with_store
 from codexdb.config.files import codex_home
 from codexdb.config.resolve import Request, resolve
 from codexdb.domain.errors import CodexDBError
+from codexdb.domain.foreign_file import open_regular
 from codexdb.domain.json import JsonObject, encode
 from codexdb.domain.limits import IMPORT_BYTES_MAX, IMPORT_SESSIONS_MAX
 from codexdb.domain.session import SessionSettings
@@ -194,7 +195,7 @@ def _is_export(path: Path) -> bool:
     """Whether the file says that it is an export, of whatever version."""
     if not path.is_file():
         raise FileNotFoundError(2, "it is no file")
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         first = next(lines(file), None)
     try:
         return first is not None and is_header(first.read())
