@@ -16,6 +16,7 @@ from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
 HEAD = "0003"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
 FOREIGN = "foreign"  # no revision: tables, and no stamp of ours
+UNSTAMPED = "unstamped"  # no revision: the stamp's table has lost its row
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
 
@@ -106,6 +107,11 @@ def refuse_other(path: Path, found: str | None) -> None:
         raise StoreRefusedError(
             f"The file {path} is the database of some other program. Name another file with --db or CODEXDB_DB."
         )
+    if found == UNSTAMPED:
+        raise StoreRefusedError(
+            f"The database {path} does not say which schema it has: alembic_version has lost its row. Restore a backup "
+            "(`codexdb db restore`), or put the row back if you know the revision."
+        )
     if found is not None and not (found.isdecimal() and found <= HEAD):
         raise StoreRefusedError(
             f"The database {path} has schema {found}, and this codexdb ({HEAD}) does not know it: a newer version "
@@ -134,7 +140,7 @@ def _revision(connection: sqlite3.Connection) -> str | None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if "alembic_version" in tables:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(row[0]) if row else "(no revision)"
+        return str(row[0]) if row else UNSTAMPED
     return FOREIGN if tables else None
 
 

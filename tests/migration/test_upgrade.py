@@ -187,6 +187,18 @@ def test_commands_that_only_read_do_not_upgrade(old: Path, db: Command) -> None:
     assert stamp(old) == OLD
 
 
+@pytest.mark.parametrize("command", ["upgrade", "downgrade", "current", "check"])
+def test_a_database_that_has_lost_its_stamp_is_refused_with_what_to_do(old: Path, db: Command, command: str) -> None:
+    with closing(sqlite3.connect(old)) as connection, connection:
+        connection.execute("DELETE FROM alembic_version")
+    refused = db(command)
+    assert refused.returncode == 1
+    assert "alembic_version has lost its row" in refused.stderr
+    assert "codexdb db restore" in refused.stderr
+    assert "newer version" not in refused.stderr
+    assert backups(old) == []
+
+
 @pytest.mark.parametrize("command", ["upgrade", "downgrade", "current"])
 def test_a_newer_database_is_refused_with_what_to_do(old: Path, db: Command, command: str) -> None:
     with closing(sqlite3.connect(old)) as connection, connection:

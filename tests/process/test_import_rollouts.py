@@ -339,6 +339,17 @@ def test_the_database_itself_is_not_opened_as_a_file(home: Path, database: Path)
     assert "it belongs to this server's database" in result.stderr
 
 
+def test_linked_folders_are_followed_and_each_is_read_once(home: Path, database: Path) -> None:
+    written(home / "kept", 1, old(1, message("user", "first")))
+    written(home / "elsewhere" / "deeper", 2, old(2, message("user", "second")))
+    (home / "kept" / "linked").symlink_to(home / "elsewhere")
+    (home / "elsewhere" / "deeper" / "back").symlink_to(home / "kept")
+    (home / "kept" / "broken").symlink_to(home / "nowhere")
+    told = taken_in(home, home / "kept")
+    assert told[-1]["files"] == 2
+    assert rows(database, "SELECT count(*) FROM sessions") == [(2,)]
+
+
 def test_a_name_that_is_no_text_is_a_fault_and_the_others_are_imported(home: Path, database: Path) -> None:
     folder = home / "kept"
     written(folder, 1, old(1, message("user", "first")))

@@ -4,6 +4,7 @@ import os
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -65,9 +66,21 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     """The files to import, each folder's in the order of their names, which is that of time."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(each for each in path.rglob(ROLLOUTS) if each.is_file())
+            yield from sorted(_rollouts(path))
         else:
             yield path
+
+
+def _rollouts(folder: Path) -> Iterator[Path]:
+    """Those below the folder, and below what is linked there; of folders that lead to each other, each is read once."""
+    seen: set[tuple[int, int]] = set()
+    for root, below, names in os.walk(folder, followlinks=True):
+        status = os.stat(root)  # noqa: PTH116 - a text, as `walk` gives it
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (path for name in names if fnmatch(name, ROLLOUTS) and (path := Path(root, name)).is_file())
 
 
 @cache
