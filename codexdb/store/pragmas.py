@@ -4,6 +4,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from codexdb.domain.errors import StoreRefusedError
+
 BUSY_TIMEOUT_MS = 100  # inside SQLite; our own deadlines lie above it
 CACHE_KIB = 8 * 1024  # a few sessions' working set
 WAL_KEPT_BYTES = 64 * 1024 * 1024  # a checkpoint cuts the WAL file back to this
@@ -32,3 +34,16 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def read_only_uri(path: Path) -> str:
     """The URI under which readers open the file."""
     return f"file:{quote(str(path))}?mode=ro"
+
+
+def refuse_if_sealed(path: Path, error: sqlite3.Error) -> None:
+    """Where a reader failed since the folder cannot be written to, say so: SQLite alone calls the file read-only.
+
+    Raises:
+        StoreRefusedError: that was it.
+    """
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+        raise StoreRefusedError(
+            f"The database {path} cannot be read: SQLite needs files beside it, and nothing may be written to "
+            f"{path.parent}. Read a copy of it."
+        ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from codexdb.domain.errors import InvalidArgumentsError, StoreRefusedError
 from codexdb.domain.limits import STORE_BUSY_MS
-from codexdb.store.pragmas import read_only_uri
+from codexdb.store.pragmas import read_only_uri, refuse_if_sealed
 
 STEPS_BETWEEN_LOOKS = 100_000  # of SQLite's machine: how soon an interrupt typed at the terminal is noticed
 
@@ -154,6 +154,7 @@ def _ask(connection: sqlite3.Connection, path: Path, query: str, rows_max: int) 
             raise KeyboardInterrupt from error
         if refused:
             raise InvalidArgumentsError("Only queries that read are allowed here; nothing was changed.") from error
+        refuse_if_sealed(path, error)
         if getattr(error, "sqlite_errorcode", None) in _UNREADABLE:
             raise StoreRefusedError(f"The database {path} cannot be read: {error}.") from error
         raise InvalidArgumentsError(f"SQLite does not take this query: {error}") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codexdb.domain.errors import StoreBusyError, StoreRefusedError
 from codexdb.store.filesystem import refuse_network
-from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri
+from codexdb.store.pragmas import SQLITE_MIN, open_for_writing, read_only_uri, refuse_if_sealed
 
 HEAD = "0003"
 SNAPSHOT = Path(__file__).with_name("schema.sql")
@@ -88,6 +88,7 @@ def stamp(path: Path, uri: str | None = None) -> str | None:
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             raise StoreBusyError(f"The database {path} is locked by another program.") from error
+        refuse_if_sealed(path, error)
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error
     except (OSError, sqlite3.Error) as error:
         raise StoreRefusedError(f"The database {path} cannot be used: {error}.") from error

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -200,20 +201,32 @@ def test_servers_work_on_meanwhile(server: StartServer, model: ScriptedModel, da
 
 
 def test_whoever_may_only_read_can_check(kept: Path) -> None:
-    as_root = os.geteuid() == 0  # whom the kernel lets write anything, unless that is given up
-    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if as_root else []
     with closing(sqlite3.connect(kept)) as owner:  # who has it open: its log is there
         owner.execute("SELECT 1 FROM sessions").fetchall()
-        for path in (*kept.parent.iterdir(), kept.parent):
-            if as_root:
-                os.chown(path, 65534, 65534)
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        try:
-            result = command.run([*unprivileged, *argv("check")], on_file(kept))
-        finally:
-            kept.parent.chmod(0o700)
+        result = only_reading(kept, "check")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.endswith("All is well.\n")
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("sql", "SELECT * FROM turns"), ("current",)])
+def test_where_sqlite_cannot_read_without_writing_the_way_out_is_told(kept: Path, arguments: tuple[str, ...]) -> None:
+    result = only_reading(kept, *arguments)
+    assert result.returncode == 1
+    assert "Read a copy of it" in result.stderr
+
+
+def only_reading(database: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, by somebody who may write neither to the file nor to its folder."""
+    as_root = os.geteuid() == 0  # whom the kernel lets write anything, unless that is given up
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if as_root else []
+    for path in (*database.parent.iterdir(), database.parent):
+        if as_root:
+            os.chown(path, 65534, 65534)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        return command.run([*unprivileged, *argv(*arguments)], on_file(database))
+    finally:
+        database.parent.chmod(0o700)
 
 
 def test_what_cannot_be_checked_is_told_in_a_sentence(tmp_path: Path) -> None:
