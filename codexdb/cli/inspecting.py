@@ -4,9 +4,12 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import webbrowser
 from collections.abc import Generator
 from contextlib import contextmanager
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -67,8 +70,8 @@ def _listening(port: int) -> Generator[socket.socket]:
 
 async def _end_on_signal(server: "Server") -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async for _ in signals:
-            server.should_exit = True
+        await anext(signals)
+        await server.end()  # further signals have nothing to add
 
 
 async def _tell(server: "Server", address: str, browse: bool, as_json: bool) -> None:  # noqa: FBT001 - a task's arguments
@@ -80,4 +83,15 @@ async def _tell(server: "Server", address: str, browse: bool, as_json: bool) -> 
         screen.write("Open it in a browser of this machine. Ctrl-C ends it.\n", err=True)
     sys.stdout.flush()
     if browse:
-        await anyio.to_thread.run_sync(webbrowser.open, address)
+        with _leading_to(address) as page:
+            await anyio.to_thread.run_sync(webbrowser.open, page.as_uri())
+            await anyio.sleep_forever()
+
+
+@contextmanager
+def _leading_to(address: str) -> Generator[Path]:
+    """A page for nobody else that leads there: a browser's arguments, and the key in them, can be read by all users."""
+    with tempfile.NamedTemporaryFile("w", prefix="codexdb-inspect-", suffix=".html", encoding="utf-8") as page:
+        page.write(f'<!doctype html>\n<meta http-equiv="refresh" content="0; url={escape(address)}">\n')
+        page.flush()
+        yield Path(page.name)

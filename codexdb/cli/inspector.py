@@ -19,27 +19,31 @@ import anyio
 import anyio.to_thread
 import uvicorn
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, QueryInterrupted
 from datasette.hookspecs import hookimpl
 from datasette.plugins import pm
 from datasette.utils.asgi import Request, Response
+from datasette.views.base import DatasetteError
 from markupsafe import Markup
 
 from codexdb.cli import schema_told
 from codexdb.cli.transcript_html import as_html
+from codexdb.domain.errors import InvalidArgumentsError
 from codexdb.service.transcript import read_transcript
-from codexdb.store import text_index
+from codexdb.store import search, text_index
 from codexdb.store.database import Store
 from codexdb.store.pragmas import read_only_uri
 
 NAME = "codexdb"
 """What the database is called in addresses, whatever its file is called."""
 ENTRANCE = "/-/enter"
+_MATCH = "as_match"
 _STYLE_AT = "/-/codexdb.css"
 
 _OWNER = {"id": "owner"}
 _QUERY_MS = 5_000  # what a query may take: as long as it runs, the WAL cannot be reset
 _LAST_PAGES_S = 2  # what is being loaded when the end comes may take this long
+_BREAK_OFF_S = 0.02  # between two looks for queries that were about to begin
 _SESSION_COLUMNS = {"session", "forked_from"}
 _ID = re.compile(r"[0-9a-f-]{36}")
 _NEWEST_FIRST = ("id", "updated_at_ms", "ended_at_ms")  # a table or view is sorted by the first of these that it has
@@ -70,19 +74,29 @@ def server(store: Store, key: str, cookie: str) -> "Server":
     datasette.remove_database("_memory")
     # Datasette would have rich print each bad query's stack to stdout, with the key among its variables.
     setattr(pm.get_plugin("datasette.handle_exception"), "rich", None)  # noqa: B010 - an attribute of a module
-    datasette.add_database(_ReadOnly(datasette, store.path), name=NAME)
+    database = _ReadOnly(datasette, store.path)
+    datasette.add_database(database, name=NAME)
     pm.register(_Pages(store, key, cookie))
     return Server(
-        uvicorn.Config(datasette.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=_LAST_PAGES_S)
+        uvicorn.Config(datasette.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=_LAST_PAGES_S),
+        database,
     )
 
 
 class Server(uvicorn.Server):
     """uvicorn, which says when it answers, and leaves signals to us: it would end us before the database is closed."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, database: "_ReadOnly") -> None:
         super().__init__(config)
         self.answers = anyio.Event()
+        self._database = database
+
+    async def end(self) -> None:
+        """Take no more requests, and break off queries until this is cancelled: the process would wait for them."""
+        self.should_exit = True
+        while True:
+            self._database.interrupt()
+            await anyio.sleep(_BREAK_OFF_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -99,17 +113,55 @@ class _ReadOnly(Database):
     def __init__(self, datasette: Datasette, path: Path) -> None:
         super().__init__(datasette, str(path))
         self._uri = read_only_uri(path)
+        self._ended = False
 
     def connect(self, write: bool = False) -> sqlite3.Connection:  # noqa: FBT001, FBT002 - its signature
         if write:
             raise sqlite3.OperationalError("the inspector only reads")
         connection = sqlite3.connect(self._uri, uri=True, check_same_thread=False)
+        connection.create_function(_MATCH, 1, _match, deterministic=True)
         self._all_file_connections.append(connection)
         return connection
 
+    def interrupt(self) -> None:
+        """Break off what is being asked now, and let nothing more be asked."""
+        self._ended = True
+        for connection in self._all_file_connections:
+            connection.interrupt()
+
+    async def execute_fn(self, fn: Callable[[sqlite3.Connection], object]) -> object:
+        """A query that waited for its turn does not begin any more: the event loop would then wait for its connection,
+        to free what was broken off on it.
+        """
+
+        def unless_ended(connection: sqlite3.Connection) -> object:
+            if self._ended:
+                raise _closing()
+            return fn(connection)
+
+        return await super().execute_fn(unless_ended)
+
     async def execute(self, *args: Any, log_sql_errors: bool = False, **more: Any) -> object:  # noqa: ARG002 - as declared
         """A query's error is told on its page, and not on the terminal, too."""
-        return await super().execute(*args, log_sql_errors=False, **more)
+        try:
+            return await super().execute(*args, log_sql_errors=False, **more)
+        except QueryInterrupted:
+            if self._ended:
+                raise _closing() from None
+            raise
+
+
+def _closing() -> DatasetteError:
+    """An error that is told without a stack."""
+    return DatasetteError("The inspector is being closed.", status=503)
+
+
+def _match(words: str | None) -> str:
+    """Words that somebody typed as an expression of FTS5, as all our searches take them; none find nothing."""
+    try:
+        return search.match(words or "")
+    except InvalidArgumentsError:
+        return '""'
 
 
 class _Pages:
@@ -194,8 +246,8 @@ def _metadata() -> dict[str, object]:
         for each in told
     }
     queries = [(each.name, each.about, each.example) for each in told if each.kind == "view"]
-    search = text_index.EXAMPLE.replace(":words", "coalesce(nullif(:words, ''), '\"\"')")  # no words find nothing
-    queries.append(("search", "Messages and commands, by their words.", search))
+    by_words = text_index.EXAMPLE.replace(":words", f"{_MATCH}(:words)")
+    queries.append(("search", "Messages and commands, by their words.", by_words))
     return {
         "title": "codexdb",
         "allow": _OWNER,

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from codexdb.testing.server_process import StartServer
 from tests.process.browser import dom
 from tests.process.command import argv, in_home, on_file, run
 from tests.process.scene import ANSWER, FIRST, Scene, playing
-from tests.process.talking import opened, reply, rows
+from tests.process.talking import opened, reply, rows, until
 
 pytest.importorskip("datasette", reason="the extra `inspect` is not installed")
 
 HOSTILE = '<script>document.title="owned"</script>'
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 START_S = 30
 SOON_S = 10
 FRONT = "/codexdb"
@@ -167,6 +169,13 @@ def test_the_queries_answer(inspector: Inspector, scene: Scene) -> None:
     assert "[parser]" in found[0]["found"]
 
 
+@pytest.mark.parametrize("words", ["strip-each", "don't", '"', "AND", "test_parser.py (NEAR", "*", "", "a*"])
+def test_words_are_words_and_no_syntax(inspector: Inspector, words: str) -> None:
+    with inspector.inside() as client:
+        found = client.get(f"{FRONT}/ask_search.json", params={"words": words, "_shape": "array"})
+    assert found.status_code == 200, found.text
+
+
 def test_a_session_leads_to_its_transcript(inspector: Inspector, scene: Scene) -> None:
     with inspector.inside() as client:
         for page in ("/codexdb/session_overview", "/codexdb/sessions", "/codexdb/ask_session_overview"):
@@ -233,9 +242,8 @@ def test_the_file_itself_is_not_handed_out(inspector: Inspector) -> None:
 
 
 def test_a_query_that_takes_too_long_is_ended(inspector: Inspector) -> None:
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with inspector.inside() as client:
-        refused = client.get(f"{FRONT}.json", params={"sql": endless, "_timelimit": 20})
+        refused = client.get(f"{FRONT}.json", params={"sql": ENDLESS, "_timelimit": 20})
     assert refused.status_code == 400
     assert "Interrupted" in refused.json()["title"]
 
@@ -262,6 +270,53 @@ def test_every_ending_is_an_orderly_one(scene: Scene, end: signal.Signals) -> No
     with inspecting(in_home(scene.home)) as inspector:
         inspector.process.send_signal(end)
         assert inspector.process.wait(START_S) == 0
+
+
+def test_queries_under_way_do_not_hold_up_the_end(scene: Scene) -> None:
+    askers, told = 5, list[int]()  # more than are worked on at once
+    entered = threading.Barrier(askers + 1)
+
+    def ask(inspector: Inspector) -> None:
+        with inspector.inside() as client:
+            entered.wait(START_S)
+            told.append(client.get(f"{FRONT}.json", params={"sql": ENDLESS}).status_code)
+
+    with inspecting(in_home(scene.home)) as inspector:
+        threads = [threading.Thread(target=ask, args=(inspector,)) for _ in range(askers)]
+        for each in threads:
+            each.start()
+        entered.wait(START_S)
+        before = _computed(inspector)
+        until(lambda: _computed(inspector) > before + 100, "a second of computing")
+        inspector.process.send_signal(signal.SIGTERM)
+        assert inspector.process.wait(3) == 0
+        for each in threads:
+            each.join()
+    assert told == [503] * askers
+
+
+def _computed(inspector: Inspector) -> int:
+    """Hundredths of a second."""
+    fields = Path(f"/proc/{inspector.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11])
+
+
+def test_the_key_is_no_argument_of_the_browser(scene: Scene, tmp_path: Path) -> None:
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(
+        '#!/bin/sh\nfile="${1#file://}"\n'
+        f'{{ echo "$1"; stat -c %a "$file"; cat "$file"; }} > {seen}.part\nmv {seen}.part {seen}\n'
+    )
+    browser.chmod(0o700)
+    with inspecting(in_home(scene.home) | {"BROWSER": f"{browser} %s"}, "--open") as inspector:
+        until(seen.exists, "the browser")
+        argument, mode, page = seen.read_text().split("\n", 2)
+        assert argument.startswith("file:///")
+        assert mode == "600"
+        assert f"url={escape(inspector.address)}" in page
+        opened_page = Path(argument.removeprefix("file://"))
+        assert opened_page.exists()
+    assert not opened_page.exists()
 
 
 def test_a_person_is_told_where_to_look(scene: Scene) -> None:
