@@ -10,7 +10,7 @@ import click
 from codexdb.app import Options, open_application
 from codexdb.cli import screen
 from codexdb.cli.finding import find_id
-from codexdb.cli.given import message_text
+from codexdb.cli.given import message_text, utf8
 from codexdb.cli.opening import run_with_store
 from codexdb.config.database import database_path
 from codexdb.domain.errors import CodexDBError
@@ -89,7 +89,9 @@ def fork(db: str | None, session: str, *, after_turn: int | None, title: str | N
         shared = run_with_store(db, lambda store: turn_id_of(store.readers, source, after_turn))
         if shared is None:
             _refuse(f"There is no turn {after_turn}. Nothing was written.")
-    outcome: ForkOutcome = _act(db, lambda service: service.fork(new_id(), source, shared, title))
+    outcome: ForkOutcome = _act(
+        db, lambda service: service.fork(new_id(), source, shared, None if title is None else utf8(title))
+    )
     if not isinstance(outcome, Created):
         _refuse("That turn has not ended, or nothing of it was ever begun. Nothing was written.")
     _tell({"session_id": outcome.session_id, "forked_from": source}, outcome.session_id, as_json=as_json)

@@ -8,6 +8,7 @@ import click
 
 from codexdb.cli import screen, wording
 from codexdb.cli.finding import find_id
+from codexdb.cli.given import utf8
 from codexdb.cli.opening import run_with_store
 from codexdb.cli.target import written
 from codexdb.cli.transcript_html import as_html
@@ -31,7 +32,7 @@ def show_list(
     db: str | None, *, archived: bool, cwd: Path | None, after: tuple[int, int] | None, limit: int, in_json: bool
 ) -> int:
     """Print a page of sessions, the last used first; returns the exit code."""
-    directory = str(cwd.expanduser().resolve()) if cwd is not None else None
+    directory = utf8(str(cwd.expanduser().resolve())) if cwd is not None else None
 
     async def read(store: Store) -> list[ListedSession]:
         return await listed(store.readers, archived=archived, cwd=directory, before=after, limit=limit + 1)

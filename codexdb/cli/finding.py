@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, cast
 
+from codexdb.cli.given import utf8
 from codexdb.cli.screen import harmless
 from codexdb.config.database import database_path
 from codexdb.domain.errors import CodexDBError, InvalidArgumentsError, SessionNotFoundError
@@ -29,9 +30,11 @@ async def find_id(readers: "Readers", text: str) -> str:
         prefix = parse_id(text)
     except ValueError:
         prefix = text.strip().lower()
-    found = await ids_with_prefix(readers, prefix, CANDIDATES_SHOWN + 1) if prefix else []
+    found = await ids_with_prefix(readers, prefix, CANDIDATES_SHOWN + 1) if prefix.isascii() and prefix else []
     if not found:
-        raise SessionNotFoundError(f"There is no session {text} in this database; see `codexdb sessions list --all`.")
+        raise SessionNotFoundError(
+            f"There is no session {utf8(text)} in this database; see `codexdb sessions list --all`."
+        )
     if len(found) > 1:
         shown = "".join(f"\n  {each}" for each in found[:CANDIDATES_SHOWN])
         more = "\n  …" if len(found) > CANDIDATES_SHOWN else ""

@@ -21,4 +21,9 @@ def message_text(argument: str, name: str) -> str:
         text = read.decode(errors="replace")
     if not text.strip():
         raise click.BadParameter("it is empty", param_hint=name)
-    return text.encode(errors="surrogateescape").decode(errors="replace")  # bytes of an argument that are no UTF-8
+    return utf8(text)
+
+
+def utf8(argument: str) -> str:
+    """An argument as text that can be stored and printed: bytes of it that are no UTF-8 are replaced."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 110  # characters of a line where no terminal says how wide it is
 
-# Everything below the blank but tab and newline, DEL, and the C1 controls: a terminal would obey them.
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# Everything below the blank but tab and newline, DEL, and the C1 controls: a terminal would obey them. Embeddings,
+# overrides and isolates of Unicode, too: they show a command's letters in another order than it runs them.
+_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160), *_TURNS) if chr(code) not in "\t\n"}
 
 
 def harmless(text: str) -> str:

@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from codexdb.cli.page import DATABASE, JSON, Option, Page
 from codexdb.cli.transfer import export, take_in
-from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, SEQ_MAX
 from codexdb.domain.outcome import IfRunning
 
 
@@ -17,10 +17,12 @@ def _cursor(_context: click.Context, _parameter: click.Parameter, value: str | N
     if value is None:
         return None
     try:
-        updated_at_ms, key = value.split(".")
-        return int(updated_at_ms), int(key)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not where a list has ended") from error
+        updated_at_ms, key = map(int, value.split("."))
+    except ValueError:
+        updated_at_ms = key = SEQ_MAX + 1
+    if max(updated_at_ms, key) > SEQ_MAX:
+        raise click.BadParameter(f"{value!r} is not where a list has ended")
+    return updated_at_ms, key
 
 
 def ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -145,7 +147,7 @@ def show(session: str, turn: int | None, as_json: bool, db: str | None) -> None:
     "--before",
     cls=Option,
     section="Search",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, SEQ_MAX),
     metavar="CURSOR",
     help="Go on where a search has ended: `cursor` of its last line.",
 )
@@ -266,7 +268,7 @@ def interrupt(session: str, as_json: bool, db: str | None) -> None:  # noqa: FBT
     "--after-turn",
     cls=Option,
     section="Fork",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, SEQ_MAX),
     metavar="N",
     help="The last turn that is shared. Default: the last one that has ended.",
 )

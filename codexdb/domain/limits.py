@@ -25,6 +25,7 @@ FINDINGS_SHOWN = 5  # rows of one finding of `db check`; the rest is counted
 PRUNE_ROWS_AT_ONCE = 2_000  # of one commit, unless a session has more: some 50 ms in which nobody else can write
 SCHEMA_POLL_MS = 20  # between two looks whether an upgrade of the database is over
 READERS_MAX = 3  # connections; a page is read in under a millisecond
+SEQ_MAX = 2**63 - 1  # what an integer of the database holds
 PAGE_ROWS_MAX = 1_000  # of one answer to a reading caller
 PAGE_ROWS_DEFAULT = 25
 SEARCH_CHARS_MAX = 1_000  # of what is searched for

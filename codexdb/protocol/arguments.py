@@ -8,13 +8,12 @@ from codexdb.config.resolve import Request
 from codexdb.domain.approval import Decision
 from codexdb.domain.ids import parse_id
 from codexdb.domain.json import JsonObject
-from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, SEARCH_CHARS_MAX
+from codexdb.domain.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, SEARCH_CHARS_MAX, SEQ_MAX
 from codexdb.domain.outcome import IfRunning
 from codexdb.domain.session import ApprovalPolicy, SandboxMode
 
 MESSAGE_ID_CHARS_MAX = 200  # room for any scheme of names; it is a key, not a text
 TITLE_CHARS_MAX = 200  # what lists show
-SEQ_MAX = 2**63 - 1  # what an integer of the database holds
 WAIT_MS_MAX = 50_000  # below the sixty seconds after which common clients give up
 
 MessageId = Annotated[

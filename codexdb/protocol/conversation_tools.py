@@ -9,9 +9,9 @@ from codexdb.domain.errors import InvalidArgumentsError, InvalidConfigError
 from codexdb.domain.event import CommittedEvent
 from codexdb.domain.ids import new_id
 from codexdb.domain.json import JsonObject, decode
+from codexdb.domain.limits import SEQ_MAX
 from codexdb.domain.outcome import Conflict, Created, Duplicate, Queued, SendOutcome, Started, Steered
 from codexdb.protocol.arguments import (
-    SEQ_MAX,
     CreateArguments,
     InterruptArguments,
     ListArguments,

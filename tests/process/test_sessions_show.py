@@ -14,7 +14,7 @@ from tests.process.scene import ANSWER, FIRST, SECOND, Scene, on_terminal, playi
 from tests.process.talking import ask, at_rest, compacted, opened, rows, send, shell, until
 
 UNKNOWN = "0199a213-81c0-7800-8aa1-bbab2a035a53"
-CONTROLS = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x08"
+CONTROLS = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\x08\u202e\u2066"
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,24 @@ def test_the_beginning_of_an_id_is_enough(scene: Scene) -> None:
     assert "There is no session" in scene.sessions("show", "").stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("show", "\udcff"), 1, "There is no session"),
+        (("list", "--cwd", "\udcff"), 0, "No session."),
+        (("list", "--after", f"1.{2**63}"), 2, "is not where a list has ended"),
+        (("search", "--before", str(2**63), "word"), 2, "--before"),
+        (("fork", "{session}", "--after-turn", str(2**63)), 2, "--after-turn"),
+        (("fork", "{session}", "--title", "named\udcff"), 0, ""),
+    ],
+)
+def test_what_no_database_takes_is_told(scene: Scene, arguments: tuple[str, ...], code: int, told: str) -> None:
+    result = scene.sessions(*(each.replace("{session}", scene.session) for each in arguments))
+    assert "Traceback" not in result.stderr
+    assert result.returncode == code
+    assert told in result.stderr
+
+
 def test_an_ambiguous_beginning_names_those_that_it_could_be(server: StartServer, home: Path) -> None:
     process = server()
     made = [opened(process, "one"), opened(process, "two")]
@@ -186,7 +204,7 @@ def test_what_would_steer_a_terminal_is_left_out(
     model.add(call_tools(("c1", "shell", hostile), text=f"said{CONTROLS}"), say(f"end{CONTROLS}\nof it"))
     session = opened(server(), f"asked{CONTROLS}", cwd=str(tmp_path), title=f"titled{CONTROLS}")
     plain = sessions(home, "show", session).stdout
-    assert set("\x1b\x07\x08\r\x9b").isdisjoint(plain)
+    assert set("\x1b\x07\x08\r\x9b\u202e\u2066").isdisjoint(plain)
     assert all(word in plain for word in ("titled", "asked", "said", "printed", "end"))
     assert set("\x1b\x07\x08\r\x9b").isdisjoint(sessions(home, "list").stdout)
     seen = on_terminal(home, "show", session, PAGER="cat")
