@@ -205,8 +205,8 @@ class _Pages:
         if not self._is_key(request.args.get("key")):
             return self.forbidden()
         session = request.args.get("session")
-        response = Response.redirect("/" if session is None else f"/session/{quote(session, safe='')}")
-        response.set_cookie(self._cookie, self._key, httponly=True, samesite="lax")
+        response = Response.html(_going_on("/" if session is None else f"/session/{quote(session, safe='')}"))
+        response.set_cookie(self._cookie, self._key, httponly=True, samesite="strict")
         return response
 
     async def _style(self) -> Response:
@@ -223,6 +223,16 @@ class _Pages:
         if transcript is None:
             return Response.html(f"<p>There is no session {escape(session)}.</p>", status=404)
         return Response.html(await anyio.to_thread.run_sync(as_html, transcript, _way_back(transcript.session_id)))
+
+
+def _going_on(to: str) -> str:
+    """A page that leads there by itself. Behind a redirect the browser would still be on its way from another site, and
+    keep the cookie back, which no other site may make it send: a question can take all of the machine.
+    """
+    return (
+        '<!doctype html>\n<meta name="referrer" content="no-referrer">\n'
+        f'<meta http-equiv="refresh" content="0; url={escape(to)}">\n<a href="{escape(to)}">Go on</a>\n'
+    )
 
 
 def _way_back(session: str) -> str:

@@ -16,5 +16,14 @@ def dom(address: str, profile: Path) -> str:
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         pytest.skip("no chromium to look at the page with")
-    argv = [found, "--headless", "--no-sandbox", "--disable-gpu", *_QUIET, f"--user-data-dir={profile}", "--dump-dom"]
+    argv = [
+        found,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        *_QUIET,
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+    ]
     return subprocess.run([*argv, address], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
