@@ -1,6 +1,5 @@
 """Doing something to a session from the command line: each is one write that says whether it won."""
 
-import sys
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
@@ -112,10 +111,8 @@ def archive(db: str | None, session: str, *, undo: bool, as_json: bool) -> int:
 def delete(db: str | None, session: str, *, sure: bool, as_json: bool) -> int:
     """Remove a session with everything of it; returns the exit code."""
     session_id = _found(db, session)
-    if not sure and not sys.stdin.isatty():
-        _refuse("Nobody can be asked here. --yes deletes it without asking.")
     if not sure:
-        click.confirm(f"Delete session {session_id} for good, with everything in it?", abort=True, err=True)
+        screen.agree(f"Delete session {session_id} for good, with everything in it?", "--yes")
     outcome = _act(db, lambda service: service.delete(session_id))
     if not isinstance(outcome, Deleted):
         _refuse_open(outcome)

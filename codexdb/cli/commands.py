@@ -96,6 +96,9 @@ def codexdb() -> None:
 
     Point an MCP client at `codexdb serve`. To see what it is for, run `codexdb demo`: it needs no key and no network.
     """
+    from codexdb.cli import screen
+
+    screen.write_any_letter()
 
 
 @codexdb.command(

@@ -25,7 +25,7 @@ def run(db: str | None, retention: Retention, *, dry_run: bool, yes: bool, as_js
         _print_json(going, 0, None, None, as_json=as_json)
         return 0
     if not yes:
-        click.confirm("Delete them?", abort=True, err=True)
+        screen.agree("Delete them?", "--yes")
     deleted = run_with_store(db, lambda store: _delete(store, going))
     if not as_json:
         screen.write(f"Deleted: {deleted:,} sessions.\n")

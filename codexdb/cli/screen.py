@@ -1,5 +1,6 @@
 """Writing for people: tables, and text of foreign origin made harmless for a terminal."""
 
+import io
 import os
 import shlex
 import shutil
@@ -48,10 +49,31 @@ def write(text: str, *, err: bool = False) -> None:
     """Write to stdout or stderr at once, without colours where it is no terminal. That nobody reads it is no error."""
     try:
         click.echo(text, nl=False, err=err)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what Python still has of it, and writes at the end
         os.dup2(nowhere, (sys.stderr if err else sys.stdout).fileno())
         os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):  # a full disk, then
+            raise click.ClickException(f"the output cannot be written: {error.strerror}") from error
+
+
+def write_any_letter() -> None:
+    """From now on, a letter that the encoding of stdout or stderr does not have is shown by its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not so where a test calls the command
+            stream.reconfigure(errors="backslashreplace")
+
+
+def agree(question: str, instead: str) -> None:
+    """Ask a person, or whoever writes to stdin, and go on if the answer is yes. `instead`: the option that says so.
+
+    Raises:
+        click.ClickException: the answer is no, or none comes.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as error:
+        raise click.ClickException(f"Aborted. Where nobody can be asked, {instead} says yes.") from error
 
 
 def page(text: str) -> None:

@@ -39,7 +39,7 @@ def restore(db: str | None, source: Path, *, yes: bool, as_json: bool) -> int:
         raise click.ClickException(error.message) from error
     if not yes:
         screen.write(f"{source}: schema {found.schema}, {_contents(found)}\n", err=True)
-        click.confirm(f"Put it in the place of {path}, whose contents are kept beside it?", abort=True, err=True)
+        screen.agree(f"Put it in the place of {path}, whose contents are kept beside it?", "--yes")
     restored = run_alone(path, lambda path, progress: put_back(path, source, progress))
     told: JsonObject = {
         "database": str(path),

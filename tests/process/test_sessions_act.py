@@ -225,7 +225,7 @@ def test_forks_of_a_deleted_session_stay_and_do_not_take_up_turns_that_come_late
 def test_a_person_is_asked_before_anything_is_deleted(server: StartServer, home: Path, database: Path) -> None:
     session = opened(server(), "first")
     nobody = sessions(home, "delete", session)
-    assert (nobody.returncode, "Nobody can be asked here" in nobody.stderr) == (1, True)
+    assert (nobody.returncode, "nobody can be asked, --yes" in nobody.stderr) == (1, True)
     for answer, left_over in ((b"n\n", 1), (b"y\n", 0)):
         ours, theirs = pty.openpty()
         with subprocess.Popen(

@@ -1,6 +1,7 @@
 """`codexdb sessions list` and `show`: what happened, for people and for programs."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,8 @@ import pytest
 from codexdb.testing.model_script import Json, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
-from tests.process.scene import ANSWER, FIRST, SECOND, Scene, on_terminal, playing, sessions
+from tests.process.command import in_home
+from tests.process.scene import ANSWER, FIRST, SECOND, Scene, argv, on_terminal, playing, sessions
 from tests.process.talking import ask, at_rest, compacted, opened, rows, send, shell, until
 
 UNKNOWN = "0199a213-81c0-7800-8aa1-bbab2a035a53"
@@ -321,3 +323,29 @@ def test_a_missing_database_is_told_and_not_made(home: Path) -> None:
         assert result.returncode == 1
         assert "There is no database at" in result.stderr
     assert list(home.iterdir()) == []
+
+
+# -- where it cannot be written ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--json"), ("search", "parser")])
+def test_a_disk_that_is_full_is_told_in_a_sentence(scene: Scene, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            argv(*arguments), env=in_home(scene.home), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 1
+    assert result.stderr == "Error: the output cannot be written: No space left on device\n"
+
+
+def test_letters_that_an_encoding_does_not_have_are_shown_by_their_numbers(
+    server: StartServer, home: Path, model: ScriptedModel
+) -> None:
+    model.add(say("naïve \u2713"))
+    session = opened(server(), "hello")
+    result = subprocess.run(
+        argv("show", session), env=in_home(home) | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert "naïve \\u2713".encode("latin-1") in result.stdout
