@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
@@ -27,7 +28,8 @@ from tests.process.command import argv, in_home, on_file, run
 from tests.process.scene import ANSWER, FIRST, Scene, playing
 from tests.process.talking import opened, reply, rows, until
 
-pytest.importorskip("datasette", reason="the extra `inspect` is not installed")
+# Not imported here: it changes how sqlite3 treats exceptions in the whole process.
+pytestmark = pytest.mark.skipif(find_spec("datasette") is None, reason="the extra `inspect` is not installed")
 
 HOSTILE = '<script>document.title="owned"</script>'
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
