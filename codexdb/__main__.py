@@ -20,8 +20,10 @@ def main() -> None:
         from codexdb.cli.serve import serve
 
         sys.exit(serve(options, opening))
-    from codexdb.cli.commands import codexdb
-
+    try:
+        from codexdb.cli.commands import codexdb
+    except KeyboardInterrupt:
+        sys.exit(130)
     codexdb(prog_name="codexdb")
 
 

@@ -11,7 +11,7 @@ import click
 import codexdb as package
 from codexdb.cli.approvals import approvals
 from codexdb.cli.db import db
-from codexdb.cli.page import DATABASE, INTERRUPTED, JSON, Option, Page
+from codexdb.cli.page import DATABASE, JSON, Option, Page, Program
 from codexdb.cli.sandbox import sandbox
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.cli.sessions import ids, sessions
@@ -89,7 +89,7 @@ _RESUME_MAX_AGE = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package.__version__, prog_name="codexdb")
 def codexdb() -> None:
     """Coding-agent sessions over MCP, kept in a database.
@@ -280,12 +280,9 @@ def execute(
         raise click.UsageError(
             "a session goes on with the settings it was started with: leave out -m, -p, -s, -a and -c"
         )
-    try:
-        from codexdb.cli import exec as execution
+    from codexdb.cli import exec as execution
 
-        sys.exit(execution.run(options, prompt, session, as_json=as_json))
-    except KeyboardInterrupt:  # before the turn began, or after it ended
-        sys.exit(INTERRUPTED)
+    sys.exit(execution.run(options, prompt, session, as_json=as_json))
 
 
 def _serve_options(config: tuple[str, ...], values: dict[str, str | None]) -> ServeOptions:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from codexdb.cli.page import DATABASE, INTERRUPTED, JSON, Option, Page
+from codexdb.cli.page import DATABASE, JSON, Option, Page
 from codexdb.cli.quantity import SIZE, SPAN
 
 
@@ -36,10 +36,7 @@ def sql(query: str, db: str | None, as_json: bool) -> None:  # noqa: FBT001 - cl
     from codexdb.cli import database
     from codexdb.config.database import database_path
 
-    try:
-        sys.exit(database.sql(database_path(db), query, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(database.sql(database_path(db), query, as_json=as_json))
 
 
 @db.command(
@@ -118,10 +115,7 @@ def check(db: str | None, quick: bool, as_json: bool) -> None:  # noqa: FBT001 -
     from codexdb.cli.checking import run
     from codexdb.config.database import database_path
 
-    try:
-        sys.exit(run(database_path(db), quick=quick, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(run(database_path(db), quick=quick, as_json=as_json))
 
 
 @db.command(
@@ -142,10 +136,7 @@ def backup(db: str | None, file: Path, as_json: bool) -> None:  # noqa: FBT001 -
     """
     from codexdb.cli.upkeep import backup
 
-    try:
-        sys.exit(backup(db, file, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(backup(db, file, as_json=as_json))
 
 
 _YES = click.option("--yes", cls=Option, section="Answers", is_flag=True, help="Do not ask.")
@@ -255,10 +246,7 @@ def prune(
 
     before_ms = None if older_than is None else SystemClock().now_ms() - older_than
     retention = Retention(flags["also_open"], before_ms, keep, max_size)
-    try:
-        sys.exit(run(db, retention, dry_run=flags["dry_run"], yes=flags["yes"], as_json=flags["as_json"]))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(run(db, retention, dry_run=flags["dry_run"], yes=flags["yes"], as_json=flags["as_json"]))
 
 
 @db.command(

@@ -1,5 +1,6 @@
 """How a `--help` page is laid out: what the command does, its options in groups, examples."""
 
+import sys
 from collections.abc import Sequence
 
 import click
@@ -13,6 +14,16 @@ class Option(click.Option):
     def __init__(self, param_decls: Sequence[str], *, section: str = "Options", **attributes: object) -> None:
         super().__init__(param_decls, **attributes)  # pyright: ignore[reportArgumentType] - click's own, passed on
         self.section = section
+
+
+class Program(click.Group):
+    """All commands. One that is interrupted says nothing more, and ends with the code that shells give."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 class Page(click.Command):

@@ -61,8 +61,6 @@ def sandbox(cmd: tuple[str, ...], mode: str | None, network: bool, backend: str 
         sys.exit(run(cmd, mode, network=network, backend=backend))
     except CodexDBError as error:
         raise click.ClickException(error.message) from error
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def run(argv: tuple[str, ...], mode: str | None, *, network: bool, backend: str | None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from codexdb.cli.page import DATABASE, INTERRUPTED, JSON, Option, Page
+from codexdb.cli.page import DATABASE, JSON, Option, Page
 
 
 @click.command(
@@ -54,16 +54,13 @@ def export(sessions: tuple[str, ...], every: bool, form: str, output: Path | Non
         raise click.UsageError("name sessions by their ids, or say --all")
     if form != "jsonl" and len(sessions) != 1:
         raise click.UsageError(f"{form} is of one session: name it")
-    try:
-        if form != "jsonl":
-            from codexdb.cli.browsing import export as export_one
+    if form != "jsonl":
+        from codexdb.cli.browsing import export as export_one
 
-            sys.exit(export_one(db, sessions[0], form, output))
-        from codexdb.cli.moving import exporting
+        sys.exit(export_one(db, sessions[0], form, output))
+    from codexdb.cli.moving import exporting
 
-        sys.exit(exporting.export(db, None if every else sessions, output))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(exporting.export(db, None if every else sessions, output))
 
 
 @click.command(
@@ -94,7 +91,4 @@ def take_in(paths: tuple[Path, ...], codex: bool, as_json: bool, db: str | None)
 
     if not paths and not codex:
         raise click.UsageError("name files or folders, or say --codex")
-    try:
-        sys.exit(importing.run(db, paths, codex=codex, as_json=as_json))
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    sys.exit(importing.run(db, paths, codex=codex, as_json=as_json))

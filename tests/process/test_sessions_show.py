@@ -1,18 +1,21 @@
 """`codexdb sessions list` and `show`: what happened, for people and for programs."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from codexdb.store.locks import FileLock, beside
 from codexdb.testing.model_script import Json, call_tools, say
 from codexdb.testing.scripted_model import ScriptedModel
 from codexdb.testing.server_process import StartServer
 from tests.process.command import in_home
-from tests.process.scene import ANSWER, FIRST, SECOND, Scene, argv, on_terminal, playing, sessions
+from tests.process.scene import ANSWER, FIRST, SECOND, TIMEOUT_S, Scene, argv, on_terminal, playing, sessions
 from tests.process.talking import ask, at_rest, compacted, opened, rows, send, shell, until
 
 UNKNOWN = "0199a213-81c0-7800-8aa1-bbab2a035a53"
@@ -349,3 +352,21 @@ def test_letters_that_an_encoding_does_not_have_are_shown_by_their_numbers(
     )
     assert (result.returncode, result.stderr) == (0, b"")
     assert "naïve \\u2713".encode("latin-1") in result.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nobody can say here what a process waits for")
+@pytest.mark.parametrize("arguments", [("list",), ("show", "0"), ("search", "parser"), ("archive", "0")])
+def test_an_interrupt_ends_a_command_without_a_word(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    database = tmp_path / "codexdb" / "codexdb.sqlite3"
+    database.parent.mkdir()
+    database.touch()
+    with closing(FileLock(beside(database, ".schema.lock"))) as lock:
+        assert lock.try_lock()
+        with subprocess.Popen(
+            argv(*arguments), env=in_home(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            opened_files = Path(f"/proc/{process.pid}/fd")
+            until(lambda: lock.path.resolve() in map(Path.resolve, opened_files.iterdir()), "it waits")
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=TIMEOUT_S) == ("", "")
+    assert process.returncode == 130
