@@ -13,6 +13,7 @@ import click
 
 from codexdb.app import Application, Options, open_application
 from codexdb.cli.given import message_text
+from codexdb.cli.page import INTERRUPTED
 from codexdb.cli.serve import application_options
 from codexdb.cli.serve_options import ServeOptions
 from codexdb.cli.turn_view import JsonLines, Screen, TurnView
@@ -26,7 +27,7 @@ from codexdb.protocol.turn_tools import refusal
 from codexdb.service.sessions import Message, SessionService
 from codexdb.store.feed import News, Subscription
 
-COMPLETED, FAILED, INTERRUPTED = 0, 1, 130  # exit codes; the last is what shells give to a program ended by SIGINT
+COMPLETED, FAILED = 0, 1  # exit codes, beside `INTERRUPTED`
 SUBMISSION = "exec"  # what a client's request id is to the turns of a server
 POLL_MS = 1_000  # how often the rows are asked, in case somebody else ends our turn
 

@@ -17,7 +17,8 @@ from codexdb.store.locks import beside
 from codexdb.store.pragmas import open_for_writing, read_only_uri
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-_LOCKS = (".wlock", ".wlock.next", ".schema.lock")
+OWN_FILES = ("", *SIDE_FILES, ".wlock", ".wlock.next", ".schema.lock")
+"""All that belongs to a database."""
 _BACKUP = ".backup"
 _PART = ".part"  # not complete yet
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -47,7 +48,7 @@ def refuse_own(path: Path, target: Path) -> None:
     Raises:
         StoreRefusedError: `target` is the database, or one of its side files, there or not.
     """
-    if target.resolve() in {beside(path, suffix).resolve() for suffix in ("", *SIDE_FILES, *_LOCKS)}:
+    if target.resolve() in {beside(path, suffix).resolve() for suffix in OWN_FILES}:
         raise StoreRefusedError(f"{target} belongs to the database {path}. Name another file.")
 
 

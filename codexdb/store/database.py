@@ -15,7 +15,7 @@ from codexdb.domain import foreign_file
 from codexdb.domain.errors import SchemaBusyError, StoreBusyError, StoreRefusedError
 from codexdb.domain.limits import SCHEMA_POLL_MS, STORE_BUSY_MS
 from codexdb.store import revision
-from codexdb.store.backup import Progress
+from codexdb.store.backup import OWN_FILES, Progress
 from codexdb.store.diagnosis import open_workers
 from codexdb.store.feed import Feed
 from codexdb.store.locks import FileLock, beside
@@ -24,8 +24,6 @@ from codexdb.store.upgrade import upgrade
 from codexdb.store.writer import Writer
 
 T = TypeVar("T")
-
-SIDE_FILES = ("", "-wal", "-shm", ".wlock", ".schema.lock")  # of a database
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ async def open_store(path: Path, waiting: Waiting | None = None) -> AsyncGenerat
 def own_files(path: Path) -> list[tuple[int, int]]:
     """The database's files by device and inode: opening and closing them here would drop SQLite's locks."""
     found: list[tuple[int, int]] = []
-    for suffix in SIDE_FILES:
+    for suffix in OWN_FILES:
         try:
             status = beside(path, suffix).stat()
         except OSError:
